@@ -1,0 +1,167 @@
+"""The options that every command shares, and how commands start and fail."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import pathlib
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from experiments import config as configs
+from experiments import data as datasets
+from experiments import models
+
+
+class FailedRun(RuntimeError):
+    """A run that cannot go on, for a reason that one line explains."""
+
+
+class _Grids(click.ParamType):
+    """Grid shapes by number of filters: ``512=32x16,64=8x8``."""
+
+    name = "WIDTH=MxN,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The shapes as pairs of a width and a tuple."""
+        if not isinstance(value, str):
+            return value
+        try:
+            pairs = [entry.split("=") for entry in value.split(",") if entry]
+            return tuple(sorted((int(width), tuple(map(int, shape.split("x")))) for width, shape in pairs))
+        except ValueError:
+            self.fail(f"{value!r} is not of the form 512=32x16,64=8x8", param, ctx)
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the shared options say; None where the recipe of the net decides."""
+
+    data: str
+    data_dir: str | None
+    download: bool
+    out: pathlib.Path
+    overrides: dict[str, Any]
+
+    def load(self) -> datasets.Dataset:
+        """The data set, with a line on what was read and what was changed in it."""
+        if self.data != "digits":
+            say(f"reading {self.data} ...")
+        loaded = datasets.load(self.data, data_dir=self.data_dir, download=self.download)
+        say(
+            f"{loaded.name}: {len(loaded.train_labels)} training and {len(loaded.test_labels)} test pictures, "
+            f"{loaded.classes} classes",
+            *loaded.notes,
+        )
+        return loaded
+
+    def configure(
+        self, data: datasets.Dataset, *, variant: str, seed: int
+    ) -> tuple[configs.RunConfig, tuple[str, ...]]:
+        """One run's configuration, and what was adapted for it."""
+        return configs.configure(data, variant=variant, seed=seed, **self.overrides)
+
+
+_OPTIONS = (
+    click.option(
+        "--net", default="vgg11", show_default=True, metavar="|".join(models.NETS), help="Which network."
+    ),
+    click.option(
+        "--data",
+        default="digits",
+        show_default=True,
+        metavar="NAME",
+        help="digits (embedded), folder:PATH (a folder or zip with train/<class>/* and test/<class>/*), or "
+        "an image-classification set of tensorflow-datasets such as cifar100.",
+    ),
+    click.option(
+        "--data-dir",
+        metavar="PATH",
+        help="Where tensorflow-datasets keeps its sets.  [default: $TFDS_DATA_DIR or ~/tensorflow_datasets]",
+    ),
+    click.option("--download", is_flag=True, help="Download and prepare a set that is not there."),
+    click.option("--width", type=float, help="Factor on every layer's filters.  [default: 1; digits 0.25]"),
+    click.option("--epochs", type=int, help="Length of a run.  [default: the net's recipe; digits 8]"),
+    click.option("--batch", type=int, help="Pictures a step.  [default: 128; digits 32]"),
+    click.option("--lr", type=float, help="Initial learning rate.  [default: 0.1]"),
+    click.option(
+        "--weight-decay",
+        type=float,
+        help="Decay of all parameters.  [default: 5e-4 over the recipe's epochs, more for fewer so that the "
+        "run spends the same budget, at most 0.05; digits 0.02]",
+    ),
+    click.option("--sigma", type=float, help="Width of the neighbourhood in grid steps.  [default: 0.5]"),
+    click.option("--window", type=int, help="Taps of the neighbourhood, odd.  [default: 3]"),
+    click.option(
+        "--boundary",
+        metavar="edge|wrap",
+        help="What lies beyond the grid's border: its own units, or the other side.  [default: edge]",
+    ),
+    click.option(
+        "--grids",
+        type=_Grids(),
+        help="Grid shapes by number of filters, such as 512=32x16.  [default: as square as possible]",
+    ),
+    click.option(
+        "--scope",
+        metavar="main|resblocks|all",
+        help="Convolutions of a WRN to smooth: the blocks' 3x3, with their shortcuts, or all.  [default: all]",
+    ),
+    click.option(
+        "--sync-bn",
+        is_flag=True,
+        default=None,
+        help="Batch statistics over all devices instead of each its own.",
+    ),
+    click.option(
+        "--out",
+        type=click.Path(file_okay=False, path_type=pathlib.Path),
+        default="runs",
+        show_default=True,
+        help="Folder for results; every run gets its own inside, and finished runs there are reused.",
+    ),
+)
+
+
+def run_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds the shared options to a command, which receives them as its first argument, ``options``."""
+
+    @functools.wraps(command)
+    def wrapped(*, data, data_dir, download, out, **rest):
+        names = {field.name for field in dataclasses.fields(configs.RunConfig)} - {"variant", "seed"}
+        overrides = {name: rest.pop(name) for name in names & set(rest)}
+        return command(Options(data, data_dir, download, out, overrides), **rest)
+
+    for option in reversed(_OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped
+
+
+def say(*lines: str) -> None:
+    """Lines for the person who waits; results go to standard output."""
+    for line in lines:
+        print(line, file=sys.stderr, flush=True)
+
+
+def start(command: click.Command) -> None:
+    """Runs a command; what a user can mend ends in one line and exit code 2, a failed run in exit code 1."""
+    try:
+        command.main(standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        say(error.format_message())
+        sys.exit(2)
+    except click.ClickException as error:
+        say(f"error: {error.format_message()}")
+        sys.exit(2)
+    except ValueError as error:
+        say(f"error: {' '.join(str(error).split())}")
+        sys.exit(2)
+    except FailedRun as error:
+        say(f"error: {error}")
+        sys.exit(1)
+    except (click.Abort, KeyboardInterrupt):
+        say("stopped; finished runs are kept, and the same command goes on from them")
+        sys.exit(130)

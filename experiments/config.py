@@ -1,0 +1,249 @@
+"""What decides a run: frozen configurations, and presets named after the rows of the paper's tables."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from experiments import models
+from experiments.data import Dataset
+from experiments.models import wrn
+from lgnn_jax import ConvLayout, Window, decreasing_sigma, lgnn
+
+VARIANTS = ("baseline", "constant", "decreasing")
+SCHEDULES = ("steps", "cosine")
+# A shortened run keeps its net's weight-decay budget up to this decay, beyond which training suffers.
+LARGEST_SCALED_DECAY = 0.05
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How long and how fast a net is trained."""
+
+    epochs: int
+    milestones: tuple[float, ...] = ()
+    schedule: str = "steps"
+    batch: int = 128
+    lr: float = 0.1
+    weight_decay: float = 5e-4
+    width: float = 1.0
+    flip: bool = True
+
+
+# The rows of the paper's Tables I and II: learning rate x0.2 at the milestones.
+PAPER = {
+    "vgg11": Recipe(epochs=100, milestones=(40, 70, 90)),
+    "vgg19": Recipe(epochs=200, milestones=(60, 120, 160)),
+    "wrn16-8": Recipe(epochs=200, milestones=(60, 120, 160)),
+    "wrn28-10": Recipe(epochs=200, milestones=(60, 120, 160)),
+}
+# Small real images, so that the first command takes minutes: a quarter of the width, digits unflipped.
+DIGITS = Recipe(epochs=8, schedule="cosine", batch=32, weight_decay=0.02, width=0.25, flip=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides the result of one run, and nothing else: no path, no hardware.
+
+    Args:
+      net: One of ``experiments.models.NETS``.
+      data: The data set's name.
+      data_digest: SHA-256 of its pictures and labels, shortened.
+      variant: ``baseline`` (no smoothing), ``constant`` or ``decreasing`` (equation 4).
+      seed: Decides initialisation, order, augmentation and dropout, alike for every variant.
+      epochs: Passes over the training set; the remainder of each is dropped.
+      batch: Examples a step, over all devices.
+      lr: Initial learning rate.
+      schedule: ``steps`` (times 0.2 at the milestones) or ``cosine`` (to zero).
+      milestones: In epochs, from 0; fractions are allowed.
+      weight_decay: On all parameters.
+      width: Factor on the number of filters of every layer.
+      flip: Whether training pictures are mirrored at random.
+      sigma: Width of the neighbourhood, in grid steps.
+      window: Its taps.
+      boundary: ``edge`` or ``wrap``.
+      grids: Grid shapes by number of filters, as pairs; others are as square as possible.
+      scope: Which convolutions of a WRN are smoothed: ``main``, ``resblocks`` or ``all``.
+      sync_bn: Whether batch statistics are over all devices instead of each its own.
+
+    Raises:
+      ValueError: If a value is unknown or out of range.
+    """
+
+    net: str
+    data: str
+    data_digest: str
+    variant: str
+    seed: int
+    epochs: int
+    batch: int
+    lr: float
+    schedule: str
+    milestones: tuple[float, ...]
+    weight_decay: float
+    width: float
+    flip: bool
+    sigma: float = 0.5
+    window: int = 3
+    boundary: str = "edge"
+    grids: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    scope: str = "all"
+    sync_bn: bool = False
+    momentum: float = 0.9
+
+    def __post_init__(self):
+        for name, known in (
+            ("net", models.NETS),
+            ("variant", VARIANTS),
+            ("schedule", SCHEDULES),
+            ("scope", tuple(wrn.SCOPES)),
+        ):
+            if getattr(self, name) not in known:
+                raise ValueError(f"Unknown {name} {getattr(self, name)!r}. Known: {', '.join(known)}.")
+        for name in ("epochs", "batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        for name in ("lr", "width"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}.")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"weight_decay must be at least 0, got {self.weight_decay}.")
+        if self.seed < 0:
+            raise ValueError(f"seed must be at least 0, got {self.seed}.")
+        if self.scope != "all" and not self.net.startswith("wrn"):
+            raise ValueError(
+                f"scope {self.scope!r} is for wide residual networks; {self.net} has only 'all'."
+            )
+        decreasing_sigma(self.sigma, 1, 1, window=self.neighbourhood)  # Checks sigma, also for schedules.
+        _ = self.layout
+
+    @property
+    def neighbourhood(self) -> Window:
+        """The window of the neighbourhood function."""
+        return Window(self.window, self.boundary)
+
+    @property
+    def layout(self) -> ConvLayout:
+        """Which convolutions are smoothed, on which grids."""
+        return ConvLayout(where=wrn.SCOPES[self.scope], table=dict(self.grids))
+
+    @property
+    def measured_layout(self) -> ConvLayout:
+        """The grids of all convolutions, smoothed or not: where topography is looked for."""
+        return ConvLayout(table=dict(self.grids))
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the result; a baseline does not depend on the neighbourhood."""
+        fields = dataclasses.asdict(self)
+        if self.variant == "baseline":
+            for name in ("sigma", "window", "boundary", "scope"):
+                del fields[name]
+        return fields
+
+    @property
+    def name(self) -> str:
+        """A readable name that ends in a hash of :meth:`identity`."""
+        digest = hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()[:8]
+        width = "" if self.width == 1 else f"-w{self.width:g}"
+        data = "".join(c if c.isalnum() or c in "-_" else "-" for c in self.data)
+        return f"{data}-{self.net}{width}-{self.variant}-s{self.seed}-{digest}"
+
+    def learning_rate(self, steps_per_epoch: int) -> optax.Schedule:
+        """The learning rate at every step."""
+        if self.schedule == "cosine":
+            return optax.cosine_decay_schedule(self.lr, self.epochs * steps_per_epoch)
+
+        def schedule(count):
+            # Written out: the factor applies from the milestone's own step on.
+            passed = sum(count >= round(milestone * steps_per_epoch) for milestone in self.milestones)
+            return self.lr * 0.2 ** jnp.asarray(passed, jnp.float32)
+
+        return schedule
+
+    def sigma_schedule(self, steps_per_epoch: int) -> optax.ScalarOrSchedule:
+        """The neighbourhood's width at every step."""
+        if self.variant == "baseline":
+            return 0.0
+        if self.variant == "constant":
+            return self.sigma
+        return decreasing_sigma(self.sigma, self.epochs, steps_per_epoch, window=self.neighbourhood)
+
+    def optimizer(self, steps_per_epoch: int) -> optax.GradientTransformation:
+        """Smoothing (unless this is a baseline), weight decay on every parameter, SGD with momentum."""
+        smoothing = lgnn(
+            self.sigma_schedule(steps_per_epoch), layout=self.layout, window=self.neighbourhood
+        )
+        return optax.chain(
+            optax.identity() if self.variant == "baseline" else smoothing,
+            optax.add_decayed_weights(self.weight_decay),
+            optax.sgd(self.learning_rate(steps_per_epoch), momentum=self.momentum),
+        )
+
+    def check(self, data: Dataset) -> None:
+        """Raises ``ValueError`` if the run cannot be made with this data on these devices."""
+        if len(data.train_labels) < self.batch:
+            raise ValueError(
+                f"Data set {data.name!r} has {len(data.train_labels)} training pictures, fewer than a batch "
+                f"of {self.batch}. Use a smaller --batch."
+            )
+        devices = jax.local_device_count()
+        if self.batch % devices:
+            raise ValueError(
+                f"A batch of {self.batch} does not divide over {devices} devices; use a multiple of {devices}."
+            )
+        module = models.build(self.net, data.classes, self.width)
+        shapes = jax.eval_shape(
+            lambda x: module.init(jax.random.key(0), x, train=False), jnp.zeros((1, 32, 32, 3))
+        )
+        self.measured_layout.grids(shapes["params"])
+
+
+def configure(
+    data: Dataset,
+    *,
+    net: str = "vgg11",
+    variant: str = "constant",
+    seed: int = 0,
+    **overrides: Any,
+) -> tuple[RunConfig, tuple[str, ...]]:
+    """A run's configuration from its net's recipe, with what is not None in ``overrides`` put in its place.
+
+    Without an own ``weight_decay``, a run of fewer epochs than its recipe's gets a larger one, so that it
+    still spends the recipe's budget ``sum lr * weight_decay / (1 - momentum)`` (up to a decay of 0.05).
+    Milestones keep their place within the run.
+
+    Returns:
+      The configuration, and sentences on what was adapted.
+    """
+    if net not in PAPER:
+        raise ValueError(f"Unknown net {net!r}. Known: {', '.join(PAPER)}.")
+    recipe = DIGITS if data.name == "digits" else PAPER[net]
+    given = {name: value for name, value in overrides.items() if value is not None}
+    epochs, notes = given.pop("epochs", recipe.epochs), []
+    if epochs < 1:
+        raise ValueError(f"epochs must be at least 1, got {epochs}.")
+    fields = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(recipe)}
+    if epochs < recipe.epochs and "weight_decay" not in given:
+        scaled = recipe.weight_decay * recipe.epochs / epochs
+        fields["weight_decay"] = min(scaled, LARGEST_SCALED_DECAY)
+        notes.append(
+            f"{epochs} of the recipe's {recipe.epochs} epochs: weight decay {fields['weight_decay']:g} instead "
+            f"of {recipe.weight_decay:g}, to spend "
+            + ("its budget" if scaled <= LARGEST_SCALED_DECAY else "as much of its budget as 0.05 allows")
+        )
+    fields |= {
+        "epochs": epochs,
+        "milestones": tuple(milestone * epochs / recipe.epochs for milestone in recipe.milestones),
+    }
+    config = RunConfig(
+        net=net, data=data.name, data_digest=data.digest, variant=variant, seed=seed, **(fields | given)
+    )
+    config.check(data)
+    return config, tuple(notes)

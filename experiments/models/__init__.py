@@ -1,0 +1,41 @@
+"""The paper's networks as Flax linen modules."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+
+from experiments.models import vgg, wrn
+
+NETS = (*vgg.LAYERS, *wrn.SIZES)
+
+
+def build(name: str, classes: int = 100, width: float = 1.0, *, bn_axis: str | None = None) -> nn.Module:
+    """One of the paper's networks for 32x32 images, called as ``module(x, train=...)``.
+
+    Args:
+      name: ``vgg11``, ``vgg19``, ``wrn16-8`` or ``wrn28-10``.
+      classes: Number of classes, at least 2.
+      width: Factor on the number of filters of every layer, positive.
+      bn_axis: Mapped axis over which batch statistics are shared; None for each replica's own.
+
+    Raises:
+      ValueError: If the name is unknown or a number is out of range.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from experiments.models import build
+      >>> net = build("vgg11", classes=100)
+      >>> shapes = jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), jnp.zeros((1, 32, 32, 3)))
+      >>> sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
+      9274532
+    """
+    if name not in NETS:
+        raise ValueError(f"Unknown net {name!r}. Known: {', '.join(NETS)}.")
+    if classes < 2:
+        raise ValueError(f"classes must be at least 2, got {classes}.")
+    if not width > 0:
+        raise ValueError(f"width must be positive, got {width}.")
+    if name in vgg.LAYERS:
+        return vgg.VGG(vgg.LAYERS[name], classes, width, bn_axis)
+    blocks, widening = wrn.SIZES[name]
+    return wrn.WideResNet(blocks, widening, classes, width, bn_axis=bn_axis)

@@ -1,0 +1,132 @@
+"""What the networks share: convolution, batch normalisation, dropout by example, and widths."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+Array = jax.Array
+
+
+def scaled(channels: int, width: float) -> int:
+    """``channels`` times ``width``, at least one."""
+    return max(1, round(channels * width))
+
+
+def normal(deviation: float) -> Any:
+    """An untruncated normal initialiser."""
+    return nn.initializers.normal(stddev=deviation)
+
+
+def convolve(x: Array, kernel: Array, stride: int = 1) -> Array:
+    """Convolution of ``x`` (batch, height, width, in) with an HWIO kernel of odd size, zero padded by half.
+
+    On a CPU backend alone it is computed as matrix products: XLA's own CPU convolution is up to a
+    hundred times slower on maps of a few pixels and several times slower on wide ones.
+    """
+    return lax.platform_dependent(
+        x,
+        kernel,
+        cpu=functools.partial(_by_matrix_products, stride=stride),
+        default=functools.partial(_by_convolution, stride=stride),
+    )
+
+
+def _by_convolution(x: Array, kernel: Array, *, stride: int) -> Array:
+    pad = [(size // 2, size // 2) for size in kernel.shape[:2]]
+    return lax.conv_general_dilated(
+        x, kernel, (stride, stride), pad, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def _by_matrix_products(x: Array, kernel: Array, *, stride: int) -> Array:
+    if stride == 1 and max(x.shape[1:3]) <= 4:
+        return _tap_by_tap(x, kernel)
+    return _patches_times_matrix(x, kernel, stride=stride)
+
+
+def _patches_times_matrix(x: Array, kernel: Array, *, stride: int) -> Array:
+    """Every output pixel's input patch as a row, times the kernel as a matrix."""
+    batch, height, width, channels = x.shape
+    rows, columns, _, filters = kernel.shape
+    padded = jnp.pad(x, ((0, 0), (rows // 2,) * 2, (columns // 2,) * 2, (0, 0)))
+    slices = [
+        padded[:, i : i + height : stride, j : j + width : stride]
+        for i in range(rows)
+        for j in range(columns)
+    ]
+    patches = jnp.concatenate(slices, axis=-1)
+    out = patches.reshape(-1, rows * columns * channels) @ kernel.reshape(-1, filters)
+    return out.reshape(*patches.shape[:3], filters)
+
+
+def _tap_by_tap(x: Array, kernel: Array) -> Array:
+    """A sum over taps, each on the pixels it reaches: on a 2x2 map 16 products a pixel pair, not 36."""
+    batch, height, width, _ = x.shape
+    rows, columns, _, filters = kernel.shape
+    out = jnp.zeros((batch, height, width, filters), x.dtype)
+    for i in range(rows):
+        for j in range(columns):
+            down, right = i - rows // 2, j - columns // 2
+            top, bottom = max(0, -down), height - max(0, down)
+            left, end = max(0, -right), width - max(0, right)
+            if top >= bottom or left >= end:
+                continue
+            seen = x[:, top + down : bottom + down, left + right : end + right]
+            out = out.at[:, top:bottom, left:end].add(seen @ kernel[i, j])
+    return out
+
+
+class Conv(nn.Module):
+    """A square convolution without bias, padded by half its size, kernel ``(size, size, in, features)``.
+
+    ``deviation`` is the standard deviation of its normal initialisation; None means He's ``sqrt(2 / fan_in)``.
+    """
+
+    features: int
+    size: int = 3
+    stride: int = 1
+    deviation: float | None = None
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Maps ``(batch, height, width, in)`` to ``(batch, height / stride, width / stride, features)``."""
+        fan_in = self.size * self.size * x.shape[-1]
+        deviation = (2 / fan_in) ** 0.5 if self.deviation is None else self.deviation
+        shape = (self.size, self.size, x.shape[-1], self.features)
+        kernel = self.param("kernel", normal(deviation), shape, jnp.float32)
+        return convolve(x, kernel.astype(x.dtype), self.stride)
+
+
+def batch_norm(train: bool, axis: str | None, name: str) -> nn.BatchNorm:
+    """Batch normalisation as in the paper's code base: momentum 0.9, epsilon 1e-5.
+
+    With ``axis``, statistics are over the replicas of that axis too.
+    """
+    return nn.BatchNorm(
+        use_running_average=not train, momentum=0.9, epsilon=1e-5, axis_name=axis, name=name
+    )
+
+
+class Dropout(nn.Module):
+    """Dropout whose mask depends on the example's index, so that it is the same on any number of devices."""
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool, examples: Array) -> Array:
+        """Drops values of ``x`` (batch, ...) when training; ``examples`` holds the batch's indices."""
+        if not train or self.rate == 0:
+            return x
+        key = self.make_rng("dropout")
+        kept = jax.vmap(
+            lambda example: jax.random.bernoulli(
+                jax.random.fold_in(key, example), 1 - self.rate, x.shape[1:]
+            )
+        )(examples)
+        return jnp.where(kept, x / (1 - self.rate), jnp.zeros_like(x))

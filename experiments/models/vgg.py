@@ -1,0 +1,42 @@
+"""VGG for 32x32 images: 3x3 convolutions with batch normalisation, five poolings, one dense layer."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+
+from experiments.models.common import Conv, batch_norm, normal, scaled
+
+LAYERS: dict[str, tuple[int | str, ...]] = {
+    "vgg11": (64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M"),
+    "vgg19": (64, 64, "M", 128, 128, "M", *(256,) * 4, "M", *(512,) * 4, "M", *(512,) * 4, "M"),
+}
+
+
+class VGG(nn.Module):
+    """VGG with ``layers`` of convolution widths and ``"M"`` for 2x2 max pooling.
+
+    Convolutions are named ``conv_0``, ``conv_1``, ... and start as N(0, sqrt(2 / (9 c_out))).
+    """
+
+    layers: tuple[int | str, ...]
+    classes: int = 100
+    width: float = 1.0
+    bn_axis: str | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool, examples: jax.Array | None = None) -> jax.Array:
+        """Class scores ``(batch, classes)`` of images ``(batch, height, width, 3)``."""
+        del examples  # No dropout.
+        index = 0
+        for layer in self.layers:
+            if isinstance(layer, str):
+                x = nn.max_pool(x, (2, 2), strides=(2, 2))
+                continue
+            filters = scaled(layer, self.width)
+            deviation = (2 / (9 * filters)) ** 0.5
+            x = Conv(filters, deviation=deviation, name=f"conv_{index}")(x)
+            x = nn.relu(batch_norm(train, self.bn_axis, f"bn_{index}")(x))
+            index += 1
+        x = x.reshape(len(x), -1)
+        return nn.Dense(self.classes, kernel_init=normal(0.01), name="dense")(x)

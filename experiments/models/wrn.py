@@ -1,0 +1,93 @@
+"""Wide residual networks for 32x32 images: WRN-depth-widening, pre-activated blocks, dropout inside."""
+
+from __future__ import annotations
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from experiments.models.common import Conv, Dropout, batch_norm, scaled
+
+# Blocks in each of the three groups, and the widening factor.
+SIZES: dict[str, tuple[int, int]] = {"wrn16-8": (2, 8), "wrn28-10": (4, 10)}
+
+
+class Block(nn.Module):
+    """BN-ReLU-conv(stride)-BN-ReLU-dropout-conv, plus the input or, where shapes change, its projection.
+
+    The 1x1 projection reads the activated input, the identity the raw one.
+    """
+
+    filters: int
+    stride: int
+    dropout: float
+    bn_axis: str | None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool, examples: jax.Array) -> jax.Array:
+        """Maps ``(batch, height, width, in)`` to ``(batch, height / stride, width / stride, filters)``."""
+        norm = functools.partial(batch_norm, train, self.bn_axis)
+        active = nn.relu(norm("bn_0")(x))
+        y = Conv(self.filters, stride=self.stride, name="conv_0")(active)
+        y = nn.relu(norm("bn_1")(y))
+        y = Dropout(self.dropout)(y, train=train, examples=examples)
+        y = Conv(self.filters, name="conv_1")(y)
+        if self.stride != 1 or x.shape[-1] != self.filters:
+            x = Conv(self.filters, size=1, stride=self.stride, name="shortcut")(active)
+        return x + y
+
+
+class WideResNet(nn.Module):
+    """A wide residual network with three groups of ``blocks`` blocks, ``16 * widening`` filters in the first.
+
+    Convolutions are named ``stem`` and ``group_0/block_0/conv_0``, ``.../conv_1``, ``.../shortcut``.
+    """
+
+    blocks: int
+    widening: int
+    classes: int = 100
+    width: float = 1.0
+    dropout: float = 0.3
+    bn_axis: str | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool, examples: jax.Array | None = None) -> jax.Array:
+        """Class scores ``(batch, classes)`` of images ``(batch, height, width, 3)``.
+
+        ``examples``, integers ``(batch,)``, are what the dropout masks depend on beside the ``dropout``
+        key; by default the position in the batch.
+        """
+        examples = jnp.arange(len(x)) if examples is None else examples
+        x = Conv(scaled(16, self.width), name="stem")(x)
+        for group in range(3):
+            filters = scaled(16 * self.widening * 2**group, self.width)
+            for block in range(self.blocks):
+                stride = 2 if group > 0 and block == 0 else 1
+                x = Block(filters, stride, self.dropout, self.bn_axis, name=f"group_{group}_block_{block}")(
+                    x, train=train, examples=examples
+                )
+        x = nn.relu(batch_norm(train, self.bn_axis, "bn")(x)).mean(axis=(1, 2))
+        bound = x.shape[-1] ** -0.5
+
+        def uniform(key, shape, dtype=jnp.float32):
+            return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+        return nn.Dense(self.classes, kernel_init=uniform, name="dense")(x)
+
+
+def in_main_branch(path: str, leaf: object) -> bool:
+    """Whether a parameter is a 3x3 convolution of a block."""
+    del leaf
+    return path.startswith("group_") and path.split("/")[-2] in ("conv_0", "conv_1")
+
+
+def in_residual_block(path: str, leaf: object) -> bool:
+    """Whether a parameter is any convolution of a block, its shortcut included."""
+    del leaf
+    return path.startswith("group_") and path.split("/")[-2] in ("conv_0", "conv_1", "shortcut")
+
+
+# Which convolutions the paper smooths, as ``where`` of a ConvLayout; None is all of them.
+SCOPES = {"main": in_main_branch, "resblocks": in_residual_block, "all": None}

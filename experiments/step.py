@@ -1,0 +1,232 @@
+"""The compiled step: augmentation, loss, gradients, optimizer; one function, replicated by an argument."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from experiments import models
+from experiments.augment import crop_and_flip, example_keys, normalise
+from experiments.config import RunConfig
+from experiments.data import Dataset
+
+AXIS = "batch"
+_FAR = np.iinfo(np.int32).max
+
+
+class Images(NamedTuple):
+    """A split on the devices."""
+
+    images: jax.Array  # uint8 (examples, 32, 32, 3)
+    labels: jax.Array  # int32 (examples,)
+    mean: jax.Array  # float32 (3,), of the training split
+    deviation: jax.Array  # float32 (3,)
+
+
+class Totals(NamedTuple):
+    """Sums over the steps since the last reading."""
+
+    loss: jax.Array
+    correct: jax.Array
+    examples: jax.Array
+    first_bad_step: jax.Array  # The first step with a non-finite loss, or the largest int32.
+
+    @classmethod
+    def zero(cls) -> Totals:
+        """Nothing counted yet."""
+        return cls(
+            *(jnp.asarray(value) for value in (np.float32(0), np.int32(0), np.int32(0), np.int32(_FAR)))
+        )
+
+
+class TrainState(NamedTuple):
+    """What a step changes."""
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+    totals: Totals
+
+
+class Keys(NamedTuple):
+    """What a run draws its randomness from."""
+
+    init: jax.Array
+    augment: jax.Array
+    dropout: jax.Array
+
+
+def keys(seed: int) -> Keys:
+    """A run's keys."""
+    return Keys(*jax.random.split(jax.random.key(seed), 3))
+
+
+def order(seed: int, epoch: int, examples: int, batch: int) -> np.ndarray:
+    """The examples of an epoch, step by step ``(steps, batch)``; the remainder is another one each epoch."""
+    steps = examples // batch
+    shuffled = np.random.default_rng([seed, epoch]).permutation(examples)
+    return shuffled[: steps * batch].reshape(steps, batch).astype(np.int32)
+
+
+def initial_state(module: nn.Module, tx: optax.GradientTransformation, key: jax.Array) -> TrainState:
+    """A new network and its optimizer, as one compiled program."""
+
+    @jax.jit
+    def init(key):
+        variables = module.init(key, jnp.zeros((1, 32, 32, 3)), train=False)
+        params = variables["params"]
+        return TrainState(
+            jnp.zeros((), jnp.int32), params, variables["batch_stats"], tx.init(params), Totals.zero()
+        )
+
+    return init(key)
+
+
+def make_step(
+    module: nn.Module,
+    tx: optax.GradientTransformation,
+    *,
+    padding: str,
+    flip: bool,
+    axis: str | None = AXIS,
+) -> Callable[[TrainState, Images, Keys, jax.Array], TrainState]:
+    """A training step of one replica on ``examples``, its share ``(share,)`` of the batch's indices.
+
+    Gradients and running statistics are averaged over ``axis``; None is the view of the whole batch.
+    """
+
+    def average(tree):
+        return tree if axis is None else jax.lax.pmean(tree, axis)
+
+    def total(value):
+        return value if axis is None else jax.lax.psum(value, axis)
+
+    def step(state: TrainState, data: Images, keys: Keys, examples: jax.Array) -> TrainState:
+        draw = example_keys(jax.random.fold_in(keys.augment, state.step), examples)
+        x = normalise(data.images[examples], data.mean, data.deviation)
+        x = crop_and_flip(x, draw, padding=padding, flip=flip)
+        labels = data.labels[examples]
+
+        def loss_of(params):
+            logits, changed = module.apply(
+                {"params": params, "batch_stats": state.batch_stats},
+                x,
+                train=True,
+                examples=examples,
+                mutable=["batch_stats"],
+                rngs={"dropout": jax.random.fold_in(keys.dropout, state.step)},
+            )
+            losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+            return losses.mean(), (logits, changed["batch_stats"])
+
+        (loss, (logits, batch_stats)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        loss, grads, batch_stats = average((loss, grads, batch_stats))
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        bad = jnp.where(jnp.isfinite(loss), _FAR, state.step)
+        totals = Totals(
+            state.totals.loss + loss * total(len(examples)),
+            state.totals.correct + total((logits.argmax(-1) == labels).sum(dtype=jnp.int32)),
+            state.totals.examples + total(len(examples)),
+            jnp.minimum(state.totals.first_bad_step, bad),
+        )
+        params = optax.apply_updates(state.params, updates)
+        return TrainState(state.step + 1, params, batch_stats, opt_state, totals)
+
+    return step
+
+
+def make_evaluation(
+    module: nn.Module,
+) -> Callable[[Any, Any, Images, jax.Array], tuple[jax.Array, jax.Array]]:
+    """Which of ``examples`` one replica classifies correctly, and their losses, both ``(share,)``."""
+
+    def evaluate(params, batch_stats, data: Images, examples: jax.Array):
+        x = normalise(data.images[examples], data.mean, data.deviation)
+        logits = module.apply({"params": params, "batch_stats": batch_stats}, x, train=False)
+        labels = data.labels[examples]
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        return logits.argmax(-1) == labels, losses
+
+    return evaluate
+
+
+class PlacedData:
+    """A data set on every device of this process, placed there once."""
+
+    def __init__(self, data: Dataset):
+        self.devices = jax.local_devices()
+        self._mesh = Mesh(np.array(self.devices), (AXIS,))
+        mean, deviation = data.statistics()
+        if not deviation.all():
+            raise ValueError(
+                f"Data set {data.name!r} has a channel that never changes; nothing to learn from."
+            )
+        statistics = (np.float32(mean), np.float32(deviation))
+        self.classes = data.classes
+        self.train_examples, self.test_examples = len(data.train_labels), len(data.test_labels)
+        self.train = self.replicate(Images(data.train_images, data.train_labels, *statistics))
+        self.test = self.replicate(Images(data.test_images, data.test_labels, *statistics))
+
+    def replicate(self, tree: Any) -> Any:
+        """The tree on every device."""
+        return jax.device_put(tree, NamedSharding(self._mesh, PartitionSpec()))
+
+    def split(self, examples: np.ndarray) -> jax.Array:
+        """Indices ``(batch,)`` as ``(devices, share)``, each share on its device."""
+        shares = examples.reshape(len(self.devices), -1)
+        return jax.device_put(shares, NamedSharding(self._mesh, PartitionSpec(AXIS)))
+
+
+class Trainer:
+    """The compiled programs of a configuration, whatever its seed, on this process's devices."""
+
+    def __init__(self, config: RunConfig, placed: PlacedData):
+        self.config, self.placed = config, placed
+        self.steps_per_epoch = placed.train_examples // config.batch
+        self.tx = config.optimizer(self.steps_per_epoch)
+        # The same network twice: batch statistics can be shared only where there are replicas.
+        self._module = models.build(config.net, placed.classes, config.width)
+        replicated = models.build(
+            config.net, placed.classes, config.width, bn_axis=AXIS if config.sync_bn else None
+        )
+        padding = "reflect" if config.net.startswith("wrn") else "constant"
+        step = make_step(replicated, self.tx, padding=padding, flip=config.flip)
+        mapped = {"axis_name": AXIS, "devices": placed.devices, "in_axes": (None, None, None, 0)}
+        self._step = jax.pmap(step, out_axes=None, donate_argnums=0, **mapped)
+        self._evaluate = jax.pmap(make_evaluation(self._module), out_axes=0, **mapped)
+
+    def start(self, seed: int) -> tuple[TrainState, Keys]:
+        """A new run's state and keys, on every device."""
+        drawn = keys(seed)
+        state = initial_state(self._module, self.tx, drawn.init)
+        return self.placed.replicate(state), self.placed.replicate(drawn)
+
+    def step(self, state: TrainState, keys: Keys, examples: np.ndarray) -> TrainState:
+        """One step on a batch of training examples ``(batch,)``; ``state`` is used up."""
+        return self._step(state, self.placed.train, keys, self.placed.split(examples))
+
+    def evaluate(self, state: TrainState, batch: int = 500) -> tuple[np.ndarray, float]:
+        """Which test pictures are classified correctly ``(test,)``, and the mean loss.
+
+        The last batch is filled up with the first picture, and what was filled up is cut off again.
+        """
+        count, devices = self.placed.test_examples, len(self.placed.devices)
+        size = -(-min(batch, count) // devices) * devices
+        correct, losses = [], []
+        for start in range(0, count, size):
+            examples = np.arange(start, start + size, dtype=np.int32)
+            examples[examples >= count] = 0
+            right, loss = self._evaluate(
+                state.params, state.batch_stats, self.placed.test, self.placed.split(examples)
+            )
+            correct.append(np.asarray(right).ravel())
+            losses.append(np.asarray(loss).ravel())
+        return np.concatenate(correct)[:count], float(np.concatenate(losses)[:count].mean())

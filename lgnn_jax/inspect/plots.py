@@ -1,0 +1,78 @@
+"""Figures; every function returns the figure and the arrays it shows, and shows nothing itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+from matplotlib.figure import Figure
+
+from lgnn_jax.grid import Grid
+from lgnn_jax.inspect.filters import cosine_maps, tiles
+
+_COLOURS = "RdBu_r"  # Diverging, told apart with any colour vision.
+
+
+def first_layer(
+    kernels: Mapping[str, jax.typing.ArrayLike], grid: Grid
+) -> tuple[Figure, dict[str, np.ndarray]]:
+    """The first-layer filters of several networks side by side, each on the grid.
+
+    Args:
+      kernels: First-layer kernels ``(height, width, 3, m * n)`` by title.
+      grid: Their grid.
+
+    Returns:
+      The figure, and by title what :func:`lgnn_jax.inspect.filters.tiles` gives.
+    """
+    pictures = {title: tiles(kernel, grid) for title, kernel in kernels.items()}
+    rows, columns = grid.shape
+    figure = Figure(figsize=(3.2 * len(kernels), 3.2 * rows / columns + 0.5), layout="constrained")
+    for axes, (title, tile) in zip(
+        np.ravel(figure.subplots(1, len(pictures))), pictures.items(), strict=True
+    ):
+        _, _, height, width, channels = tile.shape
+        canvas = np.ones((rows * (height + 1) + 1, columns * (width + 1) + 1, channels))
+        for row, column in np.ndindex(rows, columns):
+            top, left = row * (height + 1) + 1, column * (width + 1) + 1
+            canvas[top : top + height, left : left + width] = tile[row, column]
+        axes.imshow(np.broadcast_to(canvas, (*canvas.shape[:2], 3)), interpolation="nearest")
+        axes.set_title(title)
+        axes.set_axis_off()
+    return figure, pictures
+
+
+def correlation_maps(
+    kernels: Mapping[str, jax.typing.ArrayLike], grid: Grid, units: list[int]
+) -> tuple[Figure, dict[str, np.ndarray]]:
+    """How a layer's filters resemble a few of them, over the grid: a row a network, a column a unit.
+
+    Args:
+      kernels: Kernels by title, the filters on ``grid.axis``.
+      grid: Their grid, two-dimensional.
+      units: Flat indices of the units to compare with; a cross marks each.
+
+    Returns:
+      The figure, and by title the cosines ``(len(units), m, n)``.
+    """
+    maps = {title: cosine_maps(kernel, grid, units) for title, kernel in kernels.items()}
+    largest = max(0.1, *(np.abs(cosines).max() for cosines in maps.values()))
+    rows, columns = grid.shape
+    height = min(3.4, 1.7 * rows / columns)
+    figure = Figure(
+        figsize=(1.9 * len(units) + 1.4, (height + 0.35) * len(maps) + 0.4), layout="constrained"
+    )
+    panels = figure.subplots(len(maps), len(units), squeeze=False)
+    image = None
+    for line, (title, cosines) in zip(panels, maps.items(), strict=True):
+        line[0].set_ylabel(title, fontsize=12)
+        for axes, unit, cosine in zip(line, units, cosines, strict=True):
+            image = axes.imshow(cosine, cmap=_COLOURS, vmin=-largest, vmax=largest, interpolation="nearest")
+            row, column = divmod(unit, columns)
+            axes.plot(column, row, marker="x", color="black", markersize=6)
+            axes.set_title(f"filter [{row}, {column}]", fontsize=10)
+            axes.set_xticks([])
+            axes.set_yticks([])
+    figure.colorbar(image, ax=panels, label="cosine with the marked filter", shrink=0.8)
+    return figure, maps

@@ -1,0 +1,128 @@
+"""The gradient transformation: smooths every laid-out leaf of the updates along its grid."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from lgnn_jax.layout import ConvLayout, resolve
+from lgnn_jax.neighbourhood import Window, check_sigma, smooth
+
+
+class LGNNState(NamedTuple):
+    """State of :func:`lgnn`: the number of updates so far, whether or not sigma is a schedule."""
+
+    count: jax.Array  # shape=(), dtype=jnp.int32
+
+
+def lgnn(
+    sigma: optax.ScalarOrSchedule = 0.5,
+    *,
+    layout: Any = ConvLayout(),
+    window: Window = Window(),
+) -> optax.GradientTransformationExtraArgs:
+    """Low-pass filters convolution gradients over a grid of filters; chained before an optimizer.
+
+    Every kernel's filters are laid out on a small grid, and their gradients ``g`` are replaced by
+    ``sum_j eta[i, j] g[j]``, where ``eta`` is the Gaussian neighbourhood function of a self-organising map
+    (:func:`smooth`). Filters that are neighbours on the grid come out alike, and the network and its
+    inference stay as they are. Leaves without a grid pass through untouched.
+
+    It belongs first in the chain, on the raw gradient and before weight decay and momentum. The operator
+    is positive definite up to :func:`largest_sigma`, so the smoothed gradient is a descent direction.
+    Under data parallelism put it after the gradients are averaged; it holds no collectives itself.
+
+    Args:
+      sigma: Width of the neighbourhood in grid steps, at least 0 (0 is the identity); or a schedule from
+        the number of updates so far to a width, such as :func:`decreasing_sigma`. Values of schedules,
+        traced values and ``jax.Array`` are not checked.
+      layout: Which leaf gets which grid: a :class:`ConvLayout`, any object with a method
+        ``grids(updates)``, or a ready tree of ``Grid | None``.
+      window: Taps, boundary and normalisation of the neighbourhood.
+
+    Returns:
+      An ``optax.GradientTransformationExtraArgs`` whose state is an :class:`LGNNState`.
+
+    Raises:
+      ValueError: From the factory, if a Python or NumPy ``sigma`` is negative, not finite or above
+        :func:`largest_sigma`; from ``init`` and ``update``, if a grid does not hold a leaf's filters.
+
+    Example:
+      >>> import jax.numpy as jnp, optax
+      >>> from lgnn_jax import lgnn
+      >>> tx = optax.chain(lgnn(0.5), optax.add_decayed_weights(5e-4), optax.sgd(0.1, momentum=0.9))
+      >>> params = {"kernel": jnp.zeros((3, 3, 3, 64)), "bias": jnp.zeros(64)}
+      >>> grads = {"kernel": jnp.zeros((3, 3, 3, 64)).at[..., 0].set(1.0), "bias": jnp.ones(64)}
+      >>> updates, state = tx.update(grads, tx.init(params), params)
+      >>> print(updates["kernel"][0, 0, 0, :3])  # The first three of the eight filters of row 0.
+      [-0.07983296 -0.00951632 -0.        ]
+
+    Source:
+      Tan, Khan, Guan, "Locality Guided Neural Networks for Explainable Artificial Intelligence",
+      IJCNN 2020, equation 3 and Algorithm 1.
+    """
+    if not callable(sigma):
+        check_sigma(sigma, window)
+
+    def init_fn(params):
+        resolve(layout, params)  # Shapes that do not fit are refused before the first step.
+        return LGNNState(count=jnp.zeros([], jnp.int32))
+
+    def update_fn(updates, state, params=None, **extra_args):
+        del params, extra_args
+        width = sigma(state.count) if callable(sigma) else sigma
+        leaves, structure = jax.tree.flatten(updates)
+        smoothed = [
+            leaf if grid is None else smooth(leaf, grid, width, window)
+            for leaf, grid in zip(leaves, resolve(layout, updates), strict=True)
+        ]
+        return structure.unflatten(smoothed), LGNNState(optax.safe_increment(state.count))
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def decreasing_sigma(
+    initial: float, epochs: int, steps_per_epoch: int, *, window: Window = Window()
+) -> optax.Schedule:
+    """A neighbourhood that narrows epoch by epoch: ``initial * (1 - epoch / epochs)``.
+
+    ``epoch = count // steps_per_epoch`` counts from 0, so the first epoch uses ``initial`` and the last
+    ``initial / epochs``; from ``epochs`` on it is 0, the identity.
+
+    Args:
+      initial: Width in the first epoch, in grid steps, at least 0.
+      epochs: Epochs of the whole run, positive.
+      steps_per_epoch: Updates per epoch, positive.
+      window: The window the schedule is meant for; ``initial`` is checked against it, because
+        :func:`lgnn` cannot look into a schedule.
+
+    Returns:
+      A schedule from an update count to a width.
+
+    Raises:
+      ValueError: If ``initial`` is negative, not finite or above ``largest_sigma(window)``, or a count
+        is not a positive integer.
+
+    Example:
+      >>> from lgnn_jax import decreasing_sigma
+      >>> schedule = decreasing_sigma(0.5, epochs=100, steps_per_epoch=390)
+      >>> [round(float(schedule(epoch * 390)), 3) for epoch in (0, 1, 50, 99, 100)]
+      [0.5, 0.495, 0.25, 0.005, 0.0]
+
+    Source:
+      Tan, Khan, Guan, IJCNN 2020, equation 4.
+    """
+    check_sigma(initial, window)
+    for name, count in (("epochs", epochs), ("steps_per_epoch", steps_per_epoch)):
+        if isinstance(count, bool) or not hasattr(count, "__index__") or operator.index(count) < 1:
+            raise ValueError(f"{name} must be a positive integer, got {count!r}.")
+
+    def schedule(count):
+        epoch = jnp.minimum(jnp.asarray(count) // steps_per_epoch, epochs)
+        return initial * (1.0 - epoch / epochs)
+
+    return schedule
