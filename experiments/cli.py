@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import pathlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
@@ -14,6 +15,7 @@ import click
 from experiments import config as configs
 from experiments import data as datasets
 from experiments import models
+from experiments.host import keep_freed_memory
 
 
 class FailedRun(RuntimeError):
@@ -50,7 +52,8 @@ class Options:
         """The data set, with a line on what was read and what was changed in it."""
         if self.data != "digits":
             say(f"reading {self.data} ...")
-        loaded = datasets.load(self.data, data_dir=self.data_dir, download=self.download)
+        with _usage_errors():
+            loaded = datasets.load(self.data, data_dir=self.data_dir, download=self.download)
         say(
             f"{loaded.name}: {len(loaded.train_labels)} training and {len(loaded.test_labels)} test pictures, "
             f"{loaded.classes} classes",
@@ -62,7 +65,8 @@ class Options:
         self, data: datasets.Dataset, *, variant: str, seed: int
     ) -> tuple[configs.RunConfig, tuple[str, ...]]:
         """One run's configuration, and what was adapted for it."""
-        return configs.configure(data, variant=variant, seed=seed, **self.overrides)
+        with _usage_errors():
+            return configs.configure(data, variant=variant, seed=seed, **self.overrides)
 
 
 _OPTIONS = (
@@ -140,6 +144,15 @@ def run_options(command: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
+@contextlib.contextmanager
+def _usage_errors() -> Iterator[None]:
+    """Turns a ``ValueError`` about what the user asked for into a message without a traceback."""
+    try:
+        yield
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+
 def say(*lines: str) -> None:
     """Lines for the person who waits; results go to standard output."""
     for line in lines:
@@ -148,16 +161,11 @@ def say(*lines: str) -> None:
 
 def start(command: click.Command) -> None:
     """Runs a command; what a user can mend ends in one line and exit code 2, a failed run in exit code 1."""
+    keep_freed_memory()
     try:
         command.main(standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        say(error.format_message())
-        sys.exit(2)
     except click.ClickException as error:
-        say(f"error: {error.format_message()}")
-        sys.exit(2)
-    except ValueError as error:
-        say(f"error: {' '.join(str(error).split())}")
+        say(f"error: {' '.join(error.format_message().split())}")
         sys.exit(2)
     except FailedRun as error:
         say(f"error: {error}")

@@ -148,12 +148,16 @@ class RunConfig:
         return fields
 
     @property
+    def subject(self) -> str:
+        """Data set, net and width, as a part of file names."""
+        data = "".join(c if c.isalnum() or c in "-_" else "-" for c in self.data)
+        return f"{data}-{self.net}" + ("" if self.width == 1 else f"-w{self.width:g}")
+
+    @property
     def name(self) -> str:
         """A readable name that ends in a hash of :meth:`identity`."""
         digest = hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()[:8]
-        width = "" if self.width == 1 else f"-w{self.width:g}"
-        data = "".join(c if c.isalnum() or c in "-_" else "-" for c in self.data)
-        return f"{data}-{self.net}{width}-{self.variant}-s{self.seed}-{digest}"
+        return f"{self.subject}-{self.variant}-s{self.seed}-{digest}"
 
     def learning_rate(self, steps_per_epoch: int) -> optax.Schedule:
         """The learning rate at every step."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pathlib
 
 import click
@@ -56,8 +57,8 @@ def compare(options: cli.Options, variants: tuple[str, ...], seeds: int) -> None
         for seed in range(seeds):
             for variant in variants:
                 folders[variant].append(run(trainers[variant], seed, options.out, progress))
-    first = next(iter(configs.values()))[0]
-    out = options.out / _comparison_name(first)
+    first = configs[variants[0]][0]
+    out = options.out / _comparison_name(first, folders)
     print(report.write(_title(first), configs, folders, out, notes))
     print(out)
 
@@ -67,9 +68,11 @@ def _title(config: RunConfig) -> str:
     return f"{config.net}{width} on {config.data}, {config.epochs} epochs"
 
 
-def _comparison_name(config: RunConfig) -> str:
-    """The first run's name without its variant and seed, which are what is compared."""
-    return f"{config.data}-{config.net}-w{config.width:g}-e{config.epochs}"
+def _comparison_name(config: RunConfig, folders: dict[str, list[pathlib.Path]]) -> str:
+    """What the compared runs share, and a hash of which they are."""
+    names = sorted(folder.name for group in folders.values() for folder in group)
+    digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:8]
+    return f"compare-{config.subject}-{digest}"
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -76,18 +77,10 @@ def order(seed: int, epoch: int, examples: int, batch: int) -> np.ndarray:
     return shuffled[: steps * batch].reshape(steps, batch).astype(np.int32)
 
 
-def initial_state(module: nn.Module, tx: optax.GradientTransformation, key: jax.Array) -> TrainState:
-    """A new network and its optimizer, as one compiled program."""
-
-    @jax.jit
-    def init(key):
-        variables = module.init(key, jnp.zeros((1, 32, 32, 3)), train=False)
-        params = variables["params"]
-        return TrainState(
-            jnp.zeros((), jnp.int32), params, variables["batch_stats"], tx.init(params), Totals.zero()
-        )
-
-    return init(key)
+@functools.partial(jax.jit, static_argnums=0)
+def initial_variables(module: nn.Module, key: jax.Array) -> Any:
+    """A new network's parameters and running statistics, as one compiled program for every optimizer."""
+    return module.init(key, jnp.zeros((1, 32, 32, 3)), train=False)
 
 
 def make_step(
@@ -143,10 +136,13 @@ def make_step(
     return step
 
 
-def make_evaluation(
-    module: nn.Module,
-) -> Callable[[Any, Any, Images, jax.Array], tuple[jax.Array, jax.Array]]:
-    """Which of ``examples`` one replica classifies correctly, and their losses, both ``(share,)``."""
+@functools.lru_cache(maxsize=8)
+def replicated_evaluation(module: nn.Module, devices: tuple[jax.Device, ...]) -> Callable[..., Any]:
+    """The program that says which examples a network classifies correctly, and their losses.
+
+    It maps ``(params, batch_stats, data, examples)``, with indices ``(devices, share)``, to two arrays
+    ``(devices, share)``.
+    """
 
     def evaluate(params, batch_stats, data: Images, examples: jax.Array):
         x = normalise(data.images[examples], data.mean, data.deviation)
@@ -155,20 +151,17 @@ def make_evaluation(
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         return logits.argmax(-1) == labels, losses
 
-    return evaluate
+    return jax.pmap(evaluate, AXIS, in_axes=(None, None, None, 0), devices=devices)
 
 
 class PlacedData:
     """A data set on every device of this process, placed there once."""
 
     def __init__(self, data: Dataset):
-        self.devices = jax.local_devices()
+        self.devices = tuple(jax.local_devices())
         self._mesh = Mesh(np.array(self.devices), (AXIS,))
         mean, deviation = data.statistics()
-        if not deviation.all():
-            raise ValueError(
-                f"Data set {data.name!r} has a channel that never changes; nothing to learn from."
-            )
+        deviation = np.where(deviation > 0, deviation, 1)  # A channel that never changes stays at 0.
         statistics = (np.float32(mean), np.float32(deviation))
         self.classes = data.classes
         self.train_examples, self.test_examples = len(data.train_labels), len(data.test_labels)
@@ -199,14 +192,23 @@ class Trainer:
         )
         padding = "reflect" if config.net.startswith("wrn") else "constant"
         step = make_step(replicated, self.tx, padding=padding, flip=config.flip)
-        mapped = {"axis_name": AXIS, "devices": placed.devices, "in_axes": (None, None, None, 0)}
-        self._step = jax.pmap(step, out_axes=None, donate_argnums=0, **mapped)
-        self._evaluate = jax.pmap(make_evaluation(self._module), out_axes=0, **mapped)
+        self._step = jax.pmap(
+            step,
+            AXIS,
+            in_axes=(None, None, None, 0),
+            out_axes=None,
+            donate_argnums=0,
+            devices=placed.devices,
+        )
 
     def start(self, seed: int) -> tuple[TrainState, Keys]:
         """A new run's state and keys, on every device."""
         drawn = keys(seed)
-        state = initial_state(self._module, self.tx, drawn.init)
+        variables = initial_variables(self._module, drawn.init)
+        params = variables["params"]
+        state = TrainState(
+            jnp.zeros((), jnp.int32), params, variables["batch_stats"], self.tx.init(params), Totals.zero()
+        )
         return self.placed.replicate(state), self.placed.replicate(drawn)
 
     def step(self, state: TrainState, keys: Keys, examples: np.ndarray) -> TrainState:
@@ -220,13 +222,13 @@ class Trainer:
         """
         count, devices = self.placed.test_examples, len(self.placed.devices)
         size = -(-min(batch, count) // devices) * devices
+        evaluate = replicated_evaluation(self._module, self.placed.devices)
         correct, losses = [], []
         for start in range(0, count, size):
             examples = np.arange(start, start + size, dtype=np.int32)
             examples[examples >= count] = 0
-            right, loss = self._evaluate(
-                state.params, state.batch_stats, self.placed.test, self.placed.split(examples)
-            )
+            shares = self.placed.split(examples)
+            right, loss = evaluate(state.params, state.batch_stats, self.placed.test, shares)
             correct.append(np.asarray(right).ravel())
             losses.append(np.asarray(loss).ravel())
         return np.concatenate(correct)[:count], float(np.concatenate(losses)[:count].mean())

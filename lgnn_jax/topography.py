@@ -80,23 +80,23 @@ def neighbour_cosine(
       ``neighbour cosine`` after Lee et al., "Topographic deep artificial neural networks", 2020, who
       compare neighbouring units' tuning; Mantel, 1967, for the permutation null.
     """
-    pairs = jnp.asarray(neighbours(grid))
-    rows = filters(kernel, grid)
-    if not bool(jnp.isfinite(rows).all()):
-        raise ValueError("kernel holds NaN or infinite weights; its topography is not defined.")
-    cosine, alive = _cosines(rows)
-    value = float(_pair_mean(cosine, alive, pairs, jnp.arange(grid.units)))
-    if np.isnan(value):
-        raise ValueError(
-            f"kernel has no two neighbouring filters that are not exactly zero ({int(alive.sum())} of "
-            f"{grid.units} filters are not), so there is no cosine to average."
-        )
-    if key is None:
-        return Score(value)
+    kernel = jnp.asarray(kernel)
+    grid.check(kernel.shape, "kernel")
     if permutations < 2:
         raise ValueError(f"permutations must be at least 2, got {permutations!r}.")
-    null = np.asarray(_null(cosine, alive, pairs, key, permutations), np.float64)
-    return _score(value, null)
+    orders = np.arange(grid.units, dtype=np.int32)[None]
+    if key is not None:
+        orders = np.concatenate([orders, _relabellings(key, permutations, grid.units)])
+    finite, alive, means = jax.device_get(_neighbour_cosines(kernel, orders, grid))
+    if not finite:
+        raise ValueError("kernel holds NaN or infinite weights; its topography is not defined.")
+    value, null = float(means[0]), means[1:].astype(np.float64)
+    if np.isnan(value):
+        raise ValueError(
+            f"kernel has no two neighbouring filters that are not exactly zero ({alive} of "
+            f"{grid.units} filters are not), so there is no cosine to average."
+        )
+    return Score(value) if key is None else _score(value, null)
 
 
 def _score(value: float, null: np.ndarray) -> Score:
@@ -109,27 +109,36 @@ def _score(value: float, null: np.ndarray) -> Score:
     return Score(value, mean, low, high, z)
 
 
-@jax.jit
-def _cosines(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Cosines between all rows, and which rows are not exactly zero."""
+@functools.partial(jax.jit, static_argnums=2)
+def _neighbour_cosines(kernel: jax.Array, orders: jax.Array, grid: Grid):
+    """Whether all weights are finite, how many filters are not zero, and the mean over neighbours per order.
+
+    ``orders``, ``(count, units)``, say which filter sits at which unit.
+    """
+    rows = filters(kernel, grid)
     largest = jnp.abs(rows).max(axis=1, keepdims=True)
     alive = largest[:, 0] > 0
     scaled = rows / jnp.where(largest > 0, largest, 1)  # Tiny filters would square to zero.
     norm = jnp.sqrt((scaled * scaled).sum(axis=1, keepdims=True))
     unit = scaled / jnp.where(norm > 0, norm, 1)
-    return jnp.matmul(unit, unit.T, precision=lax.Precision.HIGHEST), alive
+    cosine = jnp.matmul(unit, unit.T, precision=lax.Precision.HIGHEST)
+    pairs = neighbours(grid)
+
+    def mean(order):
+        i, j = order[pairs[:, 0]], order[pairs[:, 1]]
+        counts = alive[i] & alive[j]
+        return jnp.where(counts, cosine[i, j], 0).sum() / counts.sum()
+
+    means = lax.map(mean, orders, batch_size=50)
+    return jnp.isfinite(rows).all(), alive.sum(), means
 
 
-def _pair_mean(cosine, alive, pairs, order):
-    """Mean cosine over the pairs of units, with filter ``order[i]`` at unit i."""
-    i, j = order[pairs[:, 0]], order[pairs[:, 1]]
-    counts = alive[i] & alive[j]
-    return jnp.where(counts, cosine[i, j], 0).sum() / counts.sum()
+def _relabellings(key: jax.Array, permutations: int, units: int) -> np.ndarray:
+    """Random orders of the units, ``(permutations, units)``, decided by ``key``.
 
-
-@functools.partial(jax.jit, static_argnums=4)
-def _null(cosine, alive, pairs, key, permutations):
-    def relabelled(key):
-        return _pair_mean(cosine, alive, pairs, jax.random.permutation(key, len(cosine)))
-
-    return lax.map(relabelled, jax.random.split(key, permutations), batch_size=100)
+    Shuffled by NumPy: XLA takes seconds to compile a sort, once for every width.
+    """
+    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    words = np.asarray(jax.random.key_data(key) if typed else key).ravel()
+    generator = np.random.default_rng([int(word) for word in words])
+    return generator.permuted(np.tile(np.arange(units, dtype=np.int32), (permutations, 1)), axis=1)

@@ -66,20 +66,36 @@ def _patches_times_matrix(x: Array, kernel: Array, *, stride: int) -> Array:
 
 
 def _tap_by_tap(x: Array, kernel: Array) -> Array:
-    """A sum over taps, each on the pixels it reaches: on a 2x2 map 16 products a pixel pair, not 36."""
-    batch, height, width, _ = x.shape
-    rows, columns, _, filters = kernel.shape
-    out = jnp.zeros((batch, height, width, filters), x.dtype)
+    """A sum over taps, each on the pixels it reaches: on a 2x2 map 16 products a filter pair, not 36."""
+    height, width = x.shape[1:3]
+    rows, columns = kernel.shape[:2]
+    parts = []
     for i in range(rows):
         for j in range(columns):
             down, right = i - rows // 2, j - columns // 2
             top, bottom = max(0, -down), height - max(0, down)
             left, end = max(0, -right), width - max(0, right)
-            if top >= bottom or left >= end:
-                continue
-            seen = x[:, top + down : bottom + down, left + right : end + right]
-            out = out.at[:, top:bottom, left:end].add(seen @ kernel[i, j])
-    return out
+            if top < bottom and left < end:
+                seen = x[:, top + down : bottom + down, left + right : end + right]
+                margins = ((0, 0), (top, height - bottom), (left, width - end), (0, 0))
+                parts.append(jnp.pad(seen @ kernel[i, j], margins))
+    return sum(parts[1:], start=parts[0])
+
+
+def max_pool(x: Array) -> Array:
+    """2x2 max pooling of ``(batch, height, width, channels)``.
+
+    On a CPU backend alone it is written as a maximum of slices, whose gradient is ten times as fast.
+    """
+    return lax.platform_dependent(
+        x, cpu=_max_of_slices, default=lambda x: nn.max_pool(x, (2, 2), strides=(2, 2))
+    )
+
+
+def _max_of_slices(x: Array) -> Array:
+    height, width = (size // 2 * 2 for size in x.shape[1:3])
+    rows = jnp.maximum(x[:, 0:height:2, :width], x[:, 1:height:2, :width])
+    return jnp.maximum(rows[:, :, 0::2], rows[:, :, 1::2])
 
 
 class Conv(nn.Module):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 
-from experiments.models.common import Conv, batch_norm, normal, scaled
+from experiments.models.common import Conv, batch_norm, max_pool, normal, scaled
 
 LAYERS: dict[str, tuple[int | str, ...]] = {
     "vgg11": (64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M"),
@@ -31,7 +31,7 @@ class VGG(nn.Module):
         index = 0
         for layer in self.layers:
             if isinstance(layer, str):
-                x = nn.max_pool(x, (2, 2), strides=(2, 2))
+                x = max_pool(x)
                 continue
             filters = scaled(layer, self.width)
             deviation = (2 / (9 * filters)) ** 0.5

@@ -1,0 +1,23 @@
+"""What the process asks of the machine it runs on."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+# Parameters of glibc's mallopt(3).
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
+
+
+def keep_freed_memory() -> None:
+    """Makes glibc keep freed memory instead of handing it back to the system; elsewhere nothing happens.
+
+    XLA's CPU client allocates and frees its temporaries in every step. By default glibc maps and unmaps
+    each large one, and the page faults cost as much as the arithmetic of a small network.
+    """
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        for parameter, value in ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1), (_TOP_PAD, 2**28)):
+            mallopt(parameter, value)

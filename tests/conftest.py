@@ -1,0 +1,15 @@
+"""Eight CPU devices, strict promotion of ranks, and warnings as errors, for every test."""
+
+import jax
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory):
+    """Decoded pictures are cached in a folder of the test run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LGNN_JAX_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
