@@ -15,6 +15,7 @@ def example_keys(key: jax.Array, examples: jax.Array) -> jax.Array:
 
 def normalise(images: jax.Array, mean: jax.Array, deviation: jax.Array) -> jax.Array:
     """uint8 pictures as float32, less the mean and over the deviation of every channel (of 1)."""
+    mean, deviation = mean.reshape(1, 1, 1, -1), deviation.reshape(1, 1, 1, -1)
     return (images.astype(jnp.float32) / 255 - mean) / deviation
 
 

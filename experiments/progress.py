@@ -88,7 +88,7 @@ def duration(seconds: float) -> str:
     """Seconds as ``12 s``, ``3 min 05 s`` or ``2 h 10 min``.
 
     Example:
-      >>> duration(185.2), duration(7800)
+      >>> duration(184.2), duration(7800)
       ('3 min 05 s', '2 h 10 min')
     """
     whole = max(0, math.ceil(seconds))

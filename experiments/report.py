@@ -7,8 +7,11 @@ import pathlib
 import statistics
 from typing import Any
 
+import numpy as np
+
 from experiments.config import RunConfig
 from experiments.train import SUMMARY, convolutions, load_weights, write_json
+from lgnn_jax import Grid
 from lgnn_jax.inspect import plots
 
 Summary = dict[str, Any]
@@ -145,20 +148,35 @@ def write(
         variant: convolutions(configs[variant][0], load_weights(paths[0])["params"])
         for variant, paths in folders.items()
     }
-    names = list(next(iter(layers.values())))
-    kernels = {variant: layer[names[0]][1] for variant, layer in layers.items()}
-    figure, _ = plots.first_layer(kernels, _grid(layers, names[0]))
-    figure.savefig(out / "first_layer.png", dpi=150)
-    last = next(name for name in reversed(names) if "shortcut" not in name)
-    grid = _grid(layers, last)
-    rows, columns = grid.shape[0], grid.shape[-1]
-    chosen = [(rows // 4, columns // 4), (rows // 2, columns // 2), (3 * rows // 4, 3 * columns // 4)]
-    units = sorted({row * columns + column for row, column in chosen})
-    kernels = {variant: layer[last][1] for variant, layer in layers.items()}
-    figure, _ = plots.correlation_maps(kernels, grid, units)
-    figure.savefig(out / "correlations.png", dpi=150)
+    _draw(layers, out)
     return table
 
 
-def _grid(layers, name: str):
-    return next(iter(layers.values()))[name][0]
+def _draw(layers: dict[str, dict[str, tuple[Grid, np.ndarray]]], out: pathlib.Path) -> None:
+    """Pictures of networks, given as grids and kernels of their layers by variant."""
+    grids = {name: grid for name, (grid, _) in next(iter(layers.values())).items()}
+    first, *_, last = (name for name in grids if "shortcut" not in name)
+
+    def kernels(name: str) -> dict[str, np.ndarray]:
+        return {variant: found[name][1] for variant, found in layers.items()}
+
+    figure, _ = plots.first_layer(kernels(first), grids[first])
+    figure.savefig(out / "first_layer.png", dpi=150)
+    rows, columns = grids[last].shape[0], grids[last].shape[-1]
+    chosen = {(rows // 4, columns // 4), (rows // 2, columns // 2), (3 * rows // 4, 3 * columns // 4)}
+    units = sorted(row * columns + column for row, column in chosen)
+    figure, _ = plots.correlation_maps(kernels(last), grids[last], units)
+    figure.savefig(out / "correlations.png", dpi=150)
+    short = {name: name.removesuffix("/kernel") for name in _spread(list(grids), 8)}
+    figure, _ = plots.offset_maps(
+        {variant: {short[name]: found[name][1] for name in short} for variant, found in layers.items()},
+        {short[name]: grids[name] for name in short},
+    )
+    figure.savefig(out / "organisation.png", dpi=150)
+
+
+def _spread(names: list[str], most: int) -> list[str]:
+    """At most ``most`` of the names, the first and the last among them."""
+    if len(names) <= most:
+        return names
+    return [names[round(index * (len(names) - 1) / (most - 1))] for index in range(most)]

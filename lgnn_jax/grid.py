@@ -164,21 +164,17 @@ def neighbours(grid: Grid, *, diagonal: bool = False, wrap: bool = False) -> np.
       >>> neighbours(Grid((2, 2))).tolist()
       [[0, 1], [0, 2], [1, 3], [2, 3]]
     """
-    position, pairs = coordinates(grid), set()
-    sizes = np.array(grid.shape)
+    position, sizes, pairs = coordinates(grid), np.array(grid.shape), set()
     for step in itertools.product((-1, 0, 1), repeat=len(grid.shape)):
-        moved = np.count_nonzero(step)
-        if moved < 2 if diagonal else moved != 1:
-            continue
         target = position + np.array(step)
-        inside = np.full(len(position), True) if wrap else ((target >= 0) & (target < sizes)).all(1)
+        inside = np.full(grid.units, True) if wrap else ((target >= 0) & (target < sizes)).all(1)
+        target %= sizes
+        moved = (target != position).sum(1)  # On a torus a step along a length of 1 leads nowhere.
+        chosen = inside & (moved >= 2 if diagonal else moved == 1)
         for i, j in zip(
-            np.flatnonzero(inside),
-            np.ravel_multi_index((target[inside] % sizes).T, grid.shape),
-            strict=True,
+            np.flatnonzero(chosen), np.ravel_multi_index(target[chosen].T, grid.shape), strict=True
         ):
-            if i != j:
-                pairs.add((min(i, j), max(i, j)))
+            pairs.add((min(i, j), max(i, j)))
     found = np.array(sorted(pairs), dtype=np.int32).reshape(-1, 2)
     found.setflags(write=False)
     return found

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from lgnn_jax.grid import Grid
+from lgnn_jax.grid import Grid, coordinates
 from lgnn_jax.topography import filters
 
 
@@ -71,18 +71,61 @@ def cosine_maps(kernel: jax.typing.ArrayLike, grid: Grid, units: jax.typing.Arra
       >>> import numpy as np
       >>> from lgnn_jax import Grid
       >>> from lgnn_jax.inspect.filters import cosine_maps
-      >>> cosine_maps(np.ones((1, 1, 2, 4)), Grid((2, 2)), [0]).tolist()
+      >>> cosine_maps(np.ones((1, 1, 2, 4)), Grid((2, 2)), [0]).round(3).tolist()
       [[[0.0, 1.0], [1.0, 1.0]]]
 
     Source:
       Tan, Khan, Guan, IJCNN 2020, Figure 2, with the cosine in the place of the Gram matrix.
     """
-    rows = filters(kernel, grid)
     units = np.asarray(units, np.int64)
     if units.ndim != 1 or ((units < 0) | (units >= grid.units)).any():
         raise ValueError(f"units must be indices from 0 to {grid.units - 1}, got {units.tolist()}.")
+    cosine = _cosines(kernel, grid)[units]
+    cosine[np.arange(len(units)), units] = 0
+    return cosine.reshape(len(units), *grid.shape)
+
+
+def cosine_by_offset(kernel: jax.typing.ArrayLike, grid: Grid, reach: int = 4) -> np.ndarray:
+    """Mean cosine between all filters that lie a given number of rows and columns apart.
+
+    A layer without order gives the same everywhere; an organised one a hill around the centre.
+
+    Args:
+      kernel: Weights with the filters on ``grid.axis``.
+      grid: The layer's grid, two-dimensional.
+      reach: The largest offset in rows and in columns.
+
+    Returns:
+      Floats in [-1, 1], ``(2 * reach + 1, 2 * reach + 1)``, offset (0, 0) in the middle; NaN there and
+      where the grid has no two filters so far apart.
+
+    Raises:
+      ValueError: If the grid does not fit the kernel or is not two-dimensional.
+
+    Example:
+      >>> import numpy as np
+      >>> from lgnn_jax import Grid
+      >>> from lgnn_jax.inspect.filters import cosine_by_offset
+      >>> kernel = np.array([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]])  # Two alike, and one at a right angle.
+      >>> cosine_by_offset(kernel, Grid((1, 3)), reach=2)[2].round(1).tolist()
+      [0.0, 0.5, nan, 0.5, 0.0]
+    """
+    if len(grid.shape) != 2:
+        raise ValueError(f"cosine_by_offset is for grids of two dimensions, got {grid}.")
+    cosine, position = _cosines(kernel, grid), coordinates(grid)
+    offset = position[None, :] - position[:, None] + reach
+    side = 2 * reach + 1
+    near = ((offset >= 0) & (offset < side)).all(-1) & ~np.eye(grid.units, dtype=bool)
+    index = offset[near] @ (side, 1)
+    totals = np.bincount(index, cosine[near], side * side)
+    counts = np.bincount(index, minlength=side * side)
+    means = np.where(counts > 0, totals / np.maximum(counts, 1), np.nan)
+    return means.reshape(side, side)
+
+
+def _cosines(kernel: jax.typing.ArrayLike, grid: Grid) -> np.ndarray:
+    """Cosines between all filters, ``(units, units)``; 0 with a filter that is exactly zero."""
+    rows = filters(kernel, grid)
     norm = jnp.linalg.norm(rows, axis=1, keepdims=True)
     unit = rows / jnp.where(norm > 0, norm, 1)
-    cosine = np.array(jnp.matmul(unit[units], unit.T, precision=lax.Precision.HIGHEST))
-    cosine[np.arange(len(units)), units] = 0
-    return cosine.clip(-1, 1).reshape(len(units), *grid.shape)
+    return np.clip(jnp.matmul(unit, unit.T, precision=lax.Precision.HIGHEST), -1, 1)

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lgnn_jax.grid import Grid
-from lgnn_jax.inspect.filters import cosine_maps, tiles
+from lgnn_jax.inspect.filters import cosine_by_offset, cosine_maps, tiles
 
 _COLOURS = "RdBu_r"  # Diverging, told apart with any colour vision.
 
@@ -29,18 +29,67 @@ def first_layer(
     pictures = {title: tiles(kernel, grid) for title, kernel in kernels.items()}
     rows, columns = grid.shape
     figure = Figure(figsize=(3.2 * len(kernels), 3.2 * rows / columns + 0.5), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.12)
     for axes, (title, tile) in zip(
         np.ravel(figure.subplots(1, len(pictures))), pictures.items(), strict=True
     ):
         _, _, height, width, channels = tile.shape
-        canvas = np.ones((rows * (height + 1) + 1, columns * (width + 1) + 1, channels))
+        scale, gap = 8, 3
+        canvas = np.ones(
+            (rows * (height * scale + gap) - gap, columns * (width * scale + gap) - gap, channels)
+        )
         for row, column in np.ndindex(rows, columns):
-            top, left = row * (height + 1) + 1, column * (width + 1) + 1
-            canvas[top : top + height, left : left + width] = tile[row, column]
+            top, left = row * (height * scale + gap), column * (width * scale + gap)
+            picture = tile[row, column].repeat(scale, 0).repeat(scale, 1)
+            canvas[top : top + height * scale, left : left + width * scale] = picture
         axes.imshow(np.broadcast_to(canvas, (*canvas.shape[:2], 3)), interpolation="nearest")
         axes.set_title(title)
         axes.set_axis_off()
     return figure, pictures
+
+
+def offset_maps(
+    kernels: Mapping[str, Mapping[str, jax.typing.ArrayLike]],
+    grids: Mapping[str, Grid],
+    reach: int = 4,
+) -> tuple[Figure, dict[str, dict[str, np.ndarray]]]:
+    """How alike filters are by their offset on the grid: a row a network, a column a layer.
+
+    Args:
+      kernels: By title of the network, its kernels by layer.
+      grids: The grids by layer, two-dimensional.
+      reach: The largest offset in rows and in columns.
+
+    Returns:
+      The figure, and by title and layer what :func:`lgnn_jax.inspect.filters.cosine_by_offset` gives.
+    """
+    maps = {
+        title: {layer: cosine_by_offset(kernel, grids[layer], reach) for layer, kernel in layers.items()}
+        for title, layers in kernels.items()
+    }
+    # Offsets that only a few pairs have scatter widely; they may leave the scale.
+    values = np.concatenate([means.ravel() for layers in maps.values() for means in layers.values()])
+    largest = max(0.1, np.nanquantile(np.abs(values), 0.95))
+    columns = len(grids)
+    figure = Figure(figsize=(1.25 * columns + 1.6, 1.35 * len(maps) + 0.7), layout="constrained")
+    panels = figure.subplots(len(maps), columns, squeeze=False)
+    image = None
+    for row, (title, layers) in enumerate(maps.items()):
+        panels[row, 0].set_ylabel(title, fontsize=11)
+        for column, (layer, means) in enumerate(layers.items()):
+            axes = panels[row, column]
+            extent = (-reach - 0.5, reach + 0.5, reach + 0.5, -reach - 0.5)
+            image = axes.imshow(means, cmap=_COLOURS, vmin=-largest, vmax=largest, extent=extent)
+            axes.set_facecolor("0.85")
+            axes.set_xticks([-reach, 0, reach] if row == len(maps) - 1 else [])
+            axes.set_yticks([-reach, 0, reach] if column == columns - 1 else [])
+            axes.yaxis.tick_right()
+            axes.tick_params(labelsize=8)
+            if row == 0:
+                axes.set_title(layer, fontsize=10)
+    figure.supxlabel("how far apart two filters are on the grid, in columns and in rows", fontsize=10)
+    figure.colorbar(image, ax=panels, label="mean cosine", shrink=0.9, extend="both")
+    return figure, maps
 
 
 def correlation_maps(
@@ -70,7 +119,7 @@ def correlation_maps(
         for axes, unit, cosine in zip(line, units, cosines, strict=True):
             image = axes.imshow(cosine, cmap=_COLOURS, vmin=-largest, vmax=largest, interpolation="nearest")
             row, column = divmod(unit, columns)
-            axes.plot(column, row, marker="x", color="black", markersize=6)
+            axes.plot(column, row, marker="x", color="black", markersize=5)
             axes.set_title(f"filter [{row}, {column}]", fontsize=10)
             axes.set_xticks([])
             axes.set_yticks([])

@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+
+from lgnn_jax import Grid
+from lgnn_jax.inspect import plots
+from lgnn_jax.inspect.filters import cosine_by_offset, cosine_maps, tiles
+
+
+def noise(*shape):
+    return np.random.default_rng(0).standard_normal(shape)
+
+
+def test_tiles_are_min_max_scaled_filters_in_row_major_order():
+    kernel = noise(3, 3, 3, 8)
+    out = tiles(kernel, Grid((4, 2)))
+    assert out.shape == (4, 2, 3, 3, 3)
+    filter_5 = kernel[..., 5]
+    np.testing.assert_allclose(out[2, 1], (filter_5 - filter_5.min()) / np.ptp(filter_5))
+    assert (tiles(np.ones((3, 3, 1, 4)), Grid((2, 2))) == 0.5).all()
+
+
+def test_cosine_maps_are_the_cosines_with_the_unit_itself_left_out():
+    kernel = noise(3, 3, 4, 6)
+    rows = kernel.reshape(36, 6).T
+    rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    expected = rows @ rows.T - np.eye(6)
+    out = cosine_maps(kernel, Grid((3, 2)), [4, 1])
+    np.testing.assert_allclose(out, expected[[4, 1]].reshape(2, 3, 2), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "shape, grid", [((3, 3, 4, 8), Grid((4, 2))), ((3, 3, 3, 8), Grid((8,))), ((3, 8), Grid((4, 2)))]
+)
+def test_tiles_are_for_first_layers(shape, grid):
+    with pytest.raises(ValueError, match="tiles draws first-layer kernels"):
+        tiles(np.ones(shape), grid)
+
+
+def test_units_must_be_on_the_grid():
+    with pytest.raises(ValueError, match="indices from 0 to 5"):
+        cosine_maps(noise(2, 6), Grid((3, 2)), [6])
+
+
+def test_cosines_by_offset_are_means_over_all_pairs_so_far_apart():
+    kernel, grid = noise(5, 12), Grid((4, 3))
+    rows = kernel.T / np.linalg.norm(kernel.T, axis=1, keepdims=True)
+    planes = rows.reshape(4, 3, 5)
+    out = cosine_by_offset(kernel, grid, reach=2)
+    np.testing.assert_allclose(out[2, 3], (planes[:, :-1] * planes[:, 1:]).sum(-1).mean(), atol=1e-6)
+    np.testing.assert_allclose(out[4, 1], (planes[:-2, 1:] * planes[2:, :-1]).sum(-1).mean(), atol=1e-6)
+    np.testing.assert_allclose(out, out[::-1, ::-1])
+    assert np.isnan(out[2, 2]) and np.isfinite(np.delete(out.ravel(), 12)).all()
+    with pytest.raises(ValueError, match="two dimensions"):
+        cosine_by_offset(kernel, Grid((12,)))
+
+
+def test_figures_return_what_they_show():
+    kernels = {"baseline": noise(3, 3, 3, 8), "LGNN": noise(3, 3, 3, 8)}
+    figure, arrays = plots.first_layer(kernels, Grid((4, 2)))
+    assert list(arrays) == ["baseline", "LGNN"] and [a.get_title() for a in figure.axes] == list(arrays)
+    figure, arrays = plots.correlation_maps(kernels, Grid((4, 2)), [0, 5])
+    assert arrays["LGNN"].shape == (2, 4, 2)
+    drawn = figure.axes[3].images[0].get_array()
+    np.testing.assert_array_equal(drawn, arrays["LGNN"][1])
+    layers = {title: {"conv": kernel} for title, kernel in kernels.items()}
+    figure, arrays = plots.offset_maps(layers, {"conv": Grid((4, 2))}, reach=1)
+    np.testing.assert_array_equal(figure.axes[1].images[0].get_array(), arrays["LGNN"]["conv"])

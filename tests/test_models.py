@@ -1,0 +1,192 @@
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from experiments import models
+from experiments.models import common, wrn
+from lgnn_jax import ConvLayout
+from lgnn_jax.layout import path_name
+
+
+def shapes(net, classes=100, width=1.0):
+    module = models.build(net, classes, width)
+    return jax.eval_shape(
+        lambda x: module.init(jax.random.key(0), x, train=False), jnp.zeros((1, 32, 32, 3))
+    )
+
+
+def smoothed(net, scope):
+    """Paths of the convolutions that a scope smooths."""
+    params = shapes(net)["params"]
+    grids = ConvLayout(where=wrn.SCOPES[scope]).grids(params)
+    chosen = jax.tree_util.tree_leaves_with_path(grids)
+    return {path_name(path) for path, _ in chosen}
+
+
+@pytest.mark.parametrize(
+    "net, parameters, filtered",
+    [("vgg11", 9_274_532, 9_217_728), ("vgg19", 20_081_188, 20_018_880)]
+    + [("wrn16-8", 11_007_540, 10_949_040), ("wrn28-10", 36_536_884, 36_454_832)],
+)
+def test_parameter_counts_are_the_papers(net, parameters, filtered):
+    params = shapes(net)["params"]
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == parameters
+    assert sum(leaf.size for leaf in jax.tree.leaves(params) if leaf.ndim == 4) == filtered
+
+
+@pytest.mark.parametrize(
+    "net, blocks, counts",
+    [("wrn16-8", 2, {"main": 12, "resblocks": 15, "all": 16})]
+    + [("wrn28-10", 4, {"main": 24, "resblocks": 27, "all": 28})],
+)
+def test_scopes_touch_the_papers_convolutions(net, blocks, counts):
+    main = {
+        f"group_{group}_block_{block}/conv_{conv}/kernel"
+        for group in range(3)
+        for block in range(blocks)
+        for conv in range(2)
+    }
+    shortcuts = {f"group_{group}_block_0/shortcut/kernel" for group in range(3)}
+    assert smoothed(net, "main") == main
+    assert smoothed(net, "resblocks") == main | shortcuts
+    assert smoothed(net, "all") == main | shortcuts | {"stem/kernel"}
+    assert {scope: len(smoothed(net, scope)) for scope in counts} == counts
+
+
+@pytest.mark.parametrize("net", models.NETS)
+def test_the_first_forward_pass_gives_scores_and_statistics(net):
+    module = models.build(net, 7, width=0.0625)
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((4, 32, 32, 3)), jnp.float32)
+
+    @jax.jit
+    def both(x):
+        variables = module.init(jax.random.key(0), x, train=False)
+        rngs = {"dropout": jax.random.key(1)}
+        scores, changed = module.apply(variables, x, train=True, mutable=["batch_stats"], rngs=rngs)
+        return module.apply(variables, x, train=False), scores, variables["batch_stats"], changed
+
+    quiet, loud, before, after = both(x)
+    assert quiet.shape == loud.shape == (4, 7)
+    assert np.isfinite(quiet).all() and np.isfinite(loud).all()
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a != b).any()), before, after["batch_stats"]))
+
+
+def test_initialisations_have_the_recipes_deviations():
+    vgg = models.build("vgg11").init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False)["params"]
+    assert np.std(vgg["conv_5"]["kernel"]) == pytest.approx((2 / (9 * 512)) ** 0.5, rel=0.01)
+    assert np.std(vgg["conv_0"]["kernel"]) == pytest.approx((2 / (9 * 64)) ** 0.5, rel=0.05)
+    assert np.abs(vgg["conv_5"]["kernel"]).max() > 4 * (2 / (9 * 512)) ** 0.5  # Not truncated.
+    assert np.std(vgg["dense"]["kernel"]) == pytest.approx(0.01, rel=0.02)
+    net = models.build("wrn16-8", width=0.25)
+    wide = net.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False)["params"]
+    assert np.std(wide["group_2_block_1"]["conv_0"]["kernel"]) == pytest.approx(
+        (2 / (9 * 128)) ** 0.5, rel=0.02
+    )
+    assert np.abs(wide["dense"]["kernel"]).max() == pytest.approx(128**-0.5, rel=0.01)
+    assert not wide["dense"]["bias"].any()
+
+
+def test_a_blocks_shortcut_reads_the_activated_input():
+    block = wrn.Block(8, 2, 0.0, None)
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 8, 8, 4)), jnp.float32)
+    call = {"train": False, "examples": jnp.arange(2)}
+    variables = block.init(jax.random.key(0), x, **call)
+    params = jax.tree.map(lambda leaf: leaf, variables["params"])
+    params["conv_1"]["kernel"] = jnp.zeros_like(params["conv_1"]["kernel"])
+    out = block.apply({"params": params, "batch_stats": variables["batch_stats"]}, x, **call)
+    active = nn.relu(x / np.sqrt(1 + 1e-5))
+    expected = active[:, ::2, ::2] @ params["shortcut"]["kernel"][0, 0]
+    np.testing.assert_allclose(out, expected, atol=1e-5)
+
+
+def test_a_block_that_keeps_its_shape_adds_the_raw_input():
+    block = wrn.Block(4, 1, 0.0, None)
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 8, 8, 4)), jnp.float32)
+    call = {"train": False, "examples": jnp.arange(2)}
+    variables = block.init(jax.random.key(0), x, **call)
+    params = jax.tree.map(lambda leaf: leaf, variables["params"])
+    params["conv_1"]["kernel"] = jnp.zeros_like(params["conv_1"]["kernel"])
+    out = block.apply({"params": params, "batch_stats": variables["batch_stats"]}, x, **call)
+    np.testing.assert_array_equal(out, x)
+
+
+@pytest.mark.parametrize("size, stride", [(3, 1), (3, 2), (1, 1), (1, 2)])
+@pytest.mark.parametrize("side", [1, 2, 4, 5, 8])
+def test_the_cpu_form_of_a_convolution_has_the_same_numbers(side, size, stride):
+    draw = np.random.default_rng(side).standard_normal
+    x, kernel = (
+        jnp.asarray(draw((2, side, side, 3)), jnp.float32),
+        jnp.asarray(draw((size, size, 3, 5)), jnp.float32),
+    )
+
+    def value_and_gradients(convolution):
+        def loss(x, kernel):
+            out = convolution(x, kernel, stride=stride)
+            return (out * jnp.cos(jnp.arange(out.size).reshape(out.shape))).sum(), out
+
+        return jax.value_and_grad(loss, (0, 1), has_aux=True)(x, kernel)
+
+    ours = value_and_gradients(common.convolve)
+    stock = value_and_gradients(common._by_convolution)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), ours, stock)
+
+
+def test_the_cpu_form_is_for_cpus_alone():
+    def operations(platform):
+        x, kernel = jnp.zeros((2, 4, 4, 3)), jnp.zeros((3, 3, 3, 5))
+        traced = jax.jit(lambda x, k: common.max_pool(common.convolve(x, k))).trace(x, kernel)
+        return traced.lower(lowering_platforms=(platform,)).as_text()
+
+    assert "stablehlo.convolution" not in operations("cpu")
+    for platform in ("cuda", "tpu"):
+        text = operations(platform)
+        assert "stablehlo.convolution" in text and "stablehlo.reduce_window" in text
+
+
+def test_max_pooling_is_flaxs_with_its_gradient():
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 7, 6, 3)), jnp.float32)
+    stock = lambda x: nn.max_pool(x, (2, 2), strides=(2, 2))  # noqa: E731
+    np.testing.assert_array_equal(common.max_pool(x), stock(x))
+    weigh = jnp.arange(54.0).reshape(2, 3, 3, 3)
+    ours, theirs = (jax.grad(lambda x, f=f: (f(x) * weigh).sum())(x) for f in (common.max_pool, stock))
+    np.testing.assert_array_equal(ours, theirs)
+
+
+def test_strided_convolutions_pad_both_sides_alike():
+    x = jnp.ones((1, 4, 4, 1))
+    out = common.convolve(x, jnp.ones((3, 3, 1, 1)), 2)
+    padded = lax.pad(x, 0.0, ((0, 0, 0), (1, 1, 0), (1, 1, 0), (0, 0, 0)))
+    expected = [[padded[0, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3].sum() for j in range(2)] for i in range(2)]
+    np.testing.assert_allclose(out[0, ..., 0], np.array(expected))
+
+
+def test_dropout_masks_belong_to_examples():
+    dropout = common.Dropout(0.3)
+    x = jnp.ones((4, 5, 5, 8))
+
+    def masks(examples):
+        rngs = {"dropout": jax.random.key(0)}
+        return dropout.apply({}, x[: len(examples)], train=True, examples=jnp.array(examples), rngs=rngs)
+
+    together = masks([3, 1, 9, 4])
+    np.testing.assert_array_equal(together[:2], masks([3, 1]))
+    np.testing.assert_array_equal(together[2:], masks([9, 4]))
+    assert set(np.unique(together).round(4)) == {0.0, np.float32(1 / 0.7).round(4)}
+    assert float((together == 0).mean()) == pytest.approx(0.3, abs=0.06)
+    np.testing.assert_array_equal(dropout.apply({}, x, train=False, examples=jnp.arange(4)), x)
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (("vgg12",), "Known: vgg11, vgg19, wrn16-8, wrn28-10"),
+        (("vgg11", 1), "at least 2"),
+        (("vgg11", 10, 0.0), "positive"),
+    ],
+)
+def test_build_refuses_what_it_does_not_know(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        models.build(*arguments)

@@ -1,0 +1,149 @@
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from experiments import data as datasets
+from experiments import report
+from experiments.cli import FailedRun
+from experiments.config import configure
+from experiments.progress import Reporter
+from experiments.step import PlacedData, Trainer
+from experiments.train import convolutions, load_weights, natural, params_digest, run
+
+SMALL = {"width": 0.0625, "epochs": 3, "batch": 32, "weight_decay": 0.05}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Short runs of the digits, baseline and constant, with their folders."""
+    out, data = tmp_path_factory.mktemp("runs"), datasets.load("digits")
+    placed, configs, folders = PlacedData(data), {}, {}
+    with Reporter(2, 1, Console(quiet=True)) as progress:
+        for variant in ("baseline", "constant"):
+            config, _ = configure(data, variant=variant, **SMALL)
+            configs[variant] = [config]
+            folders[variant] = [run(Trainer(config, placed), 0, out, progress)]
+    return out, configs, folders
+
+
+def summary(folder):
+    return json.loads((folder / "summary.json").read_text())
+
+
+def test_the_loss_falls_and_the_digits_are_learnt(finished):
+    _, _, folders = finished
+    for (folder,) in folders.values():
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        assert [line["epoch"] for line in lines] == [1, 2, 3]
+        assert lines[-1]["train_loss"] < 0.8 * lines[0]["train_loss"]
+        assert summary(folder)["test_accuracy"] == lines[-1]["test_accuracy"] > 0.5
+
+
+def test_smoothing_leaves_the_null_and_the_baseline_does_not(finished):
+    _, _, folders = finished
+    z = {
+        variant: [score["z"] for score in summary(folder)["neighbour_cosine"].values()]
+        for variant, (folder,) in folders.items()
+    }
+    assert np.median(z["constant"]) > 4 and np.median(np.abs(z["baseline"])) < 2.5
+
+
+def test_a_summary_agrees_with_the_weights_beside_it(finished):
+    _, configs, folders = finished
+    (folder,), (config,) = folders["constant"], configs["constant"]
+    params, written = load_weights(folder)["params"], summary(folder)
+    assert written["params_digest"] == params_digest(params)
+    layers = convolutions(config, params)
+    assert (
+        list(layers) == [f"conv_{index}/kernel" for index in range(8)] == list(written["neighbour_cosine"])
+    )
+    norms = np.linalg.norm(layers["conv_0/kernel"][1].reshape(27, -1), axis=0)
+    np.testing.assert_allclose(written["first_layer_magnitudes"], norms, rtol=1e-5)
+    assert json.loads((folder / "config.json").read_text())["variant"] == "constant"
+
+
+def test_which_test_pictures_were_right_adds_up(finished):
+    import base64
+
+    _, _, folders = finished
+    written = summary(folders["baseline"][0])
+    bits = np.unpackbits(np.frombuffer(base64.b64decode(written["test_correct"]), np.uint8))
+    count = written["test_examples"]
+    assert bits[:count].mean() == pytest.approx(written["test_accuracy"]) and not bits[count:].any()
+
+
+def test_a_finished_run_is_left_as_it_is(finished):
+    out, configs, folders = finished
+    before = (folders["constant"][0] / "summary.json").read_text()
+    trainer = Trainer(configs["constant"][0], PlacedData(datasets.load("digits")))
+    with Reporter(1, 1, Console(quiet=True)) as progress:
+        assert run(trainer, 0, out, progress) == folders["constant"][0]
+    assert (folders["constant"][0] / "summary.json").read_text() == before
+
+
+def test_the_report_compares_what_the_summaries_say(finished, tmp_path):
+    _, configs, folders = finished
+    table = report.write("title", configs, folders, tmp_path, ("a note",))
+    assert table == (tmp_path / "table.md").read_text()
+    content = json.loads((tmp_path / "table.json").read_text())
+    base, smooth = (summary(folders[variant][0])["test_accuracy"] for variant in ("baseline", "constant"))
+    assert content["accuracy"][1]["paired_differences"] == [smooth - base]
+    assert f"{smooth:.2%}"[:-1] in table and "a note." in table
+    assert len(content["neighbour_cosine"]) == 8
+    for picture in ("first_layer.png", "correlations.png", "organisation.png"):
+        assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_digest_sees_names_shapes_and_every_bit():
+    first = {"a": np.zeros((2, 3), np.float32), "b": np.ones(2, np.float32)}
+    assert params_digest(first) == params_digest(dict(reversed(first.items())))
+    flipped = first["a"].copy()
+    flipped[1, 2] = np.float32(1e-45)
+    others = [{**first, "a": flipped}, {**first, "a": first["a"].T}, {"a": first["a"], "c": first["b"]}]
+    assert len({params_digest(tree) for tree in (first, *others)}) == 4
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_what_is_there(tmp_path):
+    data = datasets.load("digits")
+    config, _ = configure(data, variant="constant", **SMALL | {"lr": 1e30})
+    trainer = Trainer(config, PlacedData(data))
+    with (
+        Reporter(1, 1, Console(quiet=True)) as progress,
+        pytest.raises(FailedRun, match="not finite at step [1-9]"),
+    ):
+        run(trainer, 0, tmp_path, progress)
+    folder = tmp_path / config.name
+    assert (folder / "config.json").exists() and not (folder / "summary.json").exists()
+
+
+def test_layers_are_in_the_order_of_the_network():
+    names = ["conv_10/kernel", "conv_9/kernel", "group_0_block_10/conv_0", "group_0_block_2/conv_0"]
+    assert sorted(names, key=natural) == [names[1], names[0], names[3], names[2]]
+
+
+@pytest.mark.slow
+def test_the_main_jobs_preset_shows_topography_in_every_layer(tmp_path):
+    """The README's command, one seed of it: the paper's organisation at the accuracy of the baseline."""
+    data = datasets.load("digits")
+    placed, found = PlacedData(data), {}
+    with Reporter(2, 1, Console(quiet=True)) as progress:
+        for variant in ("baseline", "constant"):
+            config, _ = configure(data, variant=variant)
+            found[variant] = summary(run(Trainer(config, placed), 0, tmp_path, progress))
+    assert min(result["test_accuracy"] for result in found.values()) > 0.96
+    for layer, score in found["constant"]["neighbour_cosine"].items():
+        assert score["value"] > found["baseline"]["neighbour_cosine"][layer]["value"] + 0.05, layer
+
+
+def test_plain_lines_where_there_is_no_terminal(capsys):
+    with Reporter(2, 10, Console(stderr=True, force_terminal=False, soft_wrap=True)) as progress:
+        progress.begin("first")
+        progress.advance(5, "1/1", 0.5, 0.25, 100)
+        progress.end(0.5, 61)
+        progress.skip("second", 5)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and "\x1b" not in "".join(lines)
+    assert lines[0].startswith("[1/2] first: test accuracy 50.00% after 1 min 01 s")
+    assert lines[1] == "[2/2] second: finished before"
