@@ -20,7 +20,7 @@ from lgnn_jax import ConvLayout, Window, decreasing_sigma, lgnn
 VARIANTS = ("baseline", "constant", "decreasing")
 SCHEDULES = ("steps", "cosine")
 # A shortened run keeps its net's weight-decay budget up to this decay, beyond which training suffers.
-LARGEST_SCALED_DECAY = 0.05
+LARGEST_SCALED_DECAY = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,7 +220,7 @@ def configure(
     """A run's configuration from its net's recipe, with what is not None in ``overrides`` put in its place.
 
     Without an own ``weight_decay``, a run of fewer epochs than its recipe's gets a larger one, so that it
-    still spends the recipe's budget ``sum lr * weight_decay / (1 - momentum)`` (up to a decay of 0.05).
+    still spends the recipe's budget ``sum lr * weight_decay / (1 - momentum)`` (up to a decay of 0.01).
     Milestones keep their place within the run.
 
     Returns:
@@ -236,11 +236,12 @@ def configure(
     fields = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(recipe)}
     if epochs < recipe.epochs and "weight_decay" not in given:
         scaled = recipe.weight_decay * recipe.epochs / epochs
-        fields["weight_decay"] = min(scaled, LARGEST_SCALED_DECAY)
+        most = max(LARGEST_SCALED_DECAY, recipe.weight_decay)
+        fields["weight_decay"] = min(scaled, most)
         notes.append(
             f"{epochs} of the recipe's {recipe.epochs} epochs: weight decay {fields['weight_decay']:g} instead "
             f"of {recipe.weight_decay:g}, to spend "
-            + ("its budget" if scaled <= LARGEST_SCALED_DECAY else "as much of its budget as 0.05 allows")
+            + ("its budget" if scaled <= most else f"{most / scaled:.0%} of its budget")
         )
     fields |= {
         "epochs": epochs,

@@ -45,8 +45,9 @@ def test_a_shortened_run_keeps_its_milestones_places_and_its_decay_budget():
     config, notes = configure(images(), batch=32, epochs=10)
     assert config.milestones == (4, 7, 9) and config.weight_decay == pytest.approx(5e-3)
     assert "weight decay 0.005 instead of 0.0005" in notes[0]
-    assert configure(images(), batch=32, epochs=2)[0].weight_decay == pytest.approx(0.025)
-    assert configure(images(), batch=32, epochs=1)[0].weight_decay == 0.05
+    config, notes = configure(images(), batch=32, epochs=2)
+    assert config.weight_decay == 0.01 and "40% of its budget" in notes[0]
+    assert configure(images("digits"), batch=32, epochs=1)[0].weight_decay == 0.02
     config, notes = configure(images(), batch=32, epochs=10, weight_decay=1e-3)
     assert config.weight_decay == 1e-3 and not notes
 

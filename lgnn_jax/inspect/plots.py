@@ -88,7 +88,7 @@ def offset_maps(
             if row == 0:
                 axes.set_title(layer, fontsize=10)
     figure.supxlabel("how far apart two filters are on the grid, in columns and in rows", fontsize=10)
-    figure.colorbar(image, ax=panels, label="mean cosine", shrink=0.9, extend="both")
+    figure.colorbar(image, ax=panels, label="mean cosine", shrink=0.9, aspect=30, extend="both")
     return figure, maps
 
 
@@ -108,10 +108,9 @@ def correlation_maps(
     maps = {title: cosine_maps(kernel, grid, units) for title, kernel in kernels.items()}
     largest = max(0.1, *(np.abs(cosines).max() for cosines in maps.values()))
     rows, columns = grid.shape
-    height = min(3.4, 1.7 * rows / columns)
-    figure = Figure(
-        figsize=(1.9 * len(units) + 1.4, (height + 0.35) * len(maps) + 0.4), layout="constrained"
-    )
+    scale = 2.4 / max(rows, columns)
+    size = ((columns * scale + 0.5) * len(units) + 1.5, (rows * scale + 0.4) * len(maps) + 0.3)
+    figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(len(maps), len(units), squeeze=False)
     image = None
     for line, (title, cosines) in zip(panels, maps.items(), strict=True):
@@ -123,5 +122,5 @@ def correlation_maps(
             axes.set_title(f"filter [{row}, {column}]", fontsize=10)
             axes.set_xticks([])
             axes.set_yticks([])
-    figure.colorbar(image, ax=panels, label="cosine with the marked filter", shrink=0.8)
+    figure.colorbar(image, ax=panels, label="cosine with the marked filter", shrink=0.8, aspect=30)
     return figure, maps
