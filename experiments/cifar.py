@@ -1,17 +1,18 @@
 """CIFAR-10 and CIFAR-100 prepared for tensorflow-datasets without TensorFlow.
 
-Download, checksum and the written files are tensorflow-datasets' own. Only the reading of the binary
-files, which it does with TensorFlow, is done here with NumPy.
+Download, checksum and the written files are tensorflow-datasets' own. Only unpacking the archive and reading
+the binary files, which it does with TensorFlow, are done here with the standard library and NumPy.
 """
 
 from __future__ import annotations
 
-import pathlib
+import tarfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 
 import numpy as np
+from PIL import Image
 
 NAMES = ("cifar10", "cifar100")
 _PIXELS = 32 * 32 * 3
@@ -42,16 +43,32 @@ def builder(name: str, data_dir: str | None):
 
     base = {"cifar10": original.Cifar10, "cifar100": original.Cifar100}[name]
 
-    def generate(self, split_prefix, filepaths):
+    def splits(self, dl_manager):
+        info = self._cifar_info
+        with tarfile.open(dl_manager.download(info.url)) as archive:
+            files = {file.name: archive.extractfile(file).read() for file in archive if file.isfile()}
+        for key, name in zip(info.label_keys, info.label_files, strict=True):
+            names = files[info.prefix + name].decode().split("\n")
+            self.info.features[key].names = [name for name in names if name]
+        return {
+            split: self._generate_examples(f"{split}_", [files[info.prefix + name] for name in names])
+            for split, names in (("train", info.train_files), ("test", info.test_files))
+        }
+
+    def generate(self, prefix, files):
         keys, index = self._cifar_info.label_keys, 0
-        for path in filepaths:
-            for labels, image in read_binary(pathlib.Path(path).read_bytes(), len(keys)):
+        for data in files:
+            for labels, image in read_binary(data, len(keys)):
                 record = {key: int(label) for key, label in zip(keys, labels, strict=True)}
-                yield index, record | {"id": f"{split_prefix}{index:05d}", "image": image}
+                yield index, record | {"id": f"{prefix}{index:05d}", "image": Image.fromarray(image)}
                 index += 1
 
     # The class's name and module decide where tensorflow-datasets looks for its checksums.
-    overridden = {"_generate_examples": generate, "__module__": base.__module__}
+    overridden = {
+        "_split_generators": splits,
+        "_generate_examples": generate,
+        "__module__": base.__module__,
+    }
     with tfds.core.registered.skip_registration():
         prepared = type(base.__name__, (base,), overridden)
     return prepared(data_dir=data_dir, file_format="array_record")

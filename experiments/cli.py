@@ -170,6 +170,9 @@ def start(command: click.Command) -> None:
     except FailedRun as error:
         say(f"error: {error}")
         sys.exit(1)
+    except OSError as error:  # A folder that cannot be written, a full disk.
+        say(f"error: {error}")
+        sys.exit(1)
     except (click.Abort, KeyboardInterrupt):
         say("stopped; finished runs are kept, and the same command goes on from them")
         sys.exit(130)

@@ -207,6 +207,13 @@ class RunConfig:
             lambda x: module.init(jax.random.key(0), x, train=False), jnp.zeros((1, 32, 32, 3))
         )
         self.measured_layout.grids(shapes["params"])
+        widths = {leaf.shape[-1] for leaf in jax.tree.leaves(shapes["params"]) if len(leaf.shape) == 4}
+        for width, _ in self.grids:
+            if width not in widths:
+                raise ValueError(
+                    f"grids lays out {width} filters, but {self.net} at width {self.width:g} has layers of "
+                    f"{', '.join(map(str, sorted(widths)))}."
+                )
 
 
 def configure(

@@ -18,6 +18,8 @@ from experiments import cifar
 from experiments.images import SIZE, Decoder
 
 _CACHE_FORMAT = 1
+# Errors of tensorflow-datasets, by name: it is imported only where it is needed.
+_DOWNLOAD_ERRORS = ("DownloadError", "ExtractError", "NonMatchingChecksumError")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +138,7 @@ def _digits() -> Dataset:
 
 def _folder(location: str, cache: bool) -> Dataset:
     """A folder, or a zip of it, with ``train/<class>/*`` and ``test/<class>/*``."""
-    path = pathlib.Path(location).expanduser()
+    path = pathlib.Path(location).expanduser().resolve()
     if not path.exists():
         raise ValueError(f"There is no folder or zip {str(path)!r}.")
     if path.is_dir():
@@ -156,6 +158,8 @@ def _folder(location: str, cache: bool) -> Dataset:
                 f"{location!r} has no pictures in {split}/<class>/. Wanted: train/<class>/* and test/<class>/*."
             )
     names = tuple(sorted(found["train"]))
+    called = path.name if path.is_dir() else path.stem
+    called = "digits-folder" if called == "digits" else called  # The embedded set's name brings its recipe.
     unknown = sorted(set(found["test"]) - set(names))
     if unknown:
         raise ValueError(f"{location!r} has test pictures of {', '.join(unknown)}, which train/ lacks.")
@@ -167,10 +171,10 @@ def _folder(location: str, cache: bool) -> Dataset:
             pictures = np.stack([decode(file.read_bytes(), str(file)) for file, _ in items])
             labels = np.array([label for _, label in items], np.int32)
             arrays |= {f"{split}_images": pictures, f"{split}_labels": labels}
-        return Dataset(path.stem, class_names=names, notes=decode.notes, **arrays)
+        return Dataset(called, class_names=names, notes=decode.notes, **arrays)
 
     everything = [file for files in found.values() for group in files.values() for file in group]
-    return _cached([str(path.resolve()), *_stamps(path, everything)], read, cache)
+    return _cached([str(path), *_stamps(path, everything)], read, cache)
 
 
 def _visible(folder: pathlib.Path | zipfile.Path) -> list:
@@ -201,7 +205,10 @@ class _Picture:
         return str(self.path)
 
     def read_bytes(self) -> bytes:
-        return self.path.read_bytes()
+        try:
+            return self.path.read_bytes()
+        except (OSError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{self} cannot be read: {error}") from None
 
 
 def _stamps(path: pathlib.Path, files: Iterable[_Picture]) -> Iterable[str]:
@@ -218,10 +225,10 @@ def _tfds(source: str, data_dir: str | None, download: bool, cache: bool) -> Dat
     folder = pathlib.Path(
         data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     ).expanduser()
-    prepared = _prepared(folder / name, version)
+    prepared = _prepared(folder, name, version)
     if prepared is None and download:
         _download(name, folder)
-        prepared = _prepared(folder / name, version)
+        prepared = _prepared(folder, name, version)
     if prepared is None:
         raise ValueError(
             f"Data set {source!r} is not prepared in {str(folder)!r}. Give the folder that holds it with "
@@ -233,9 +240,16 @@ def _tfds(source: str, data_dir: str | None, download: bool, cache: bool) -> Dat
     return _cached([str(prepared.resolve()), stamp], lambda: _read_tfds(name, prepared), cache)
 
 
-def _prepared(folder: pathlib.Path, version: str) -> pathlib.Path | None:
-    """The folder of the newest (or the named) prepared version."""
-    versions = [info.parent for info in folder.glob(f"{version or '*'}/dataset_info.json")]
+def _prepared(folder: pathlib.Path, name: str, version: str) -> pathlib.Path | None:
+    """The folder of the newest (or the named) prepared version; a set's only config need not be named."""
+    pattern = f"{version or '*'}/dataset_info.json"
+    versions = [info.parent for info in (folder / name).glob(pattern)]
+    if not versions and "/" not in name:
+        versions = [info.parent for info in (folder / name).glob(f"*/{pattern}")]
+        configs = sorted({path.parent.name for path in versions})
+        if len(configs) > 1:
+            choices = ", ".join(f"{name}/{config}" for config in configs)
+            raise ValueError(f"Data set {name!r} is prepared in several configs; give one of {choices}.")
 
     def order(path: pathlib.Path):
         return [int(part) if part.isdigit() else -1 for part in path.name.split(".")]
@@ -252,21 +266,25 @@ def _download(name: str, folder: pathlib.Path) -> None:
             import tensorflow_datasets as tfds
 
             builder = tfds.builder(name, data_dir=str(folder), file_format="array_record")
+            for url in list(builder.url_infos)[:1]:
+                cifar.check_reachable(url)
             builder.download_and_prepare()
-    except ImportError as error:
-        raise ValueError(
-            f"Preparing data set {name!r} needs a package that is not installed ({error.name}); "
-            "pip install tensorflow, or prepare it elsewhere and give its folder with --data-dir."
-        ) from None
-    except ConnectionError as error:
-        raise ValueError(
-            f"Data set {name!r} could not be downloaded to {str(folder)!r}: {error} Offline: --data digits, "
-            "--data folder:PATH, or --data-dir with the set prepared elsewhere."
-        ) from None
     except Exception as error:
-        if type(error).__name__ != "DatasetNotFoundError":
-            raise
-        raise ValueError(f"tensorflow-datasets knows no data set {name!r}.") from None
+        kind = type(error).__name__
+        if kind == "DatasetNotFoundError":
+            raise ValueError(f"tensorflow-datasets knows no data set {name!r}.") from None
+        missing = next((e for e in (error, error.__cause__) if isinstance(e, ImportError)), None)
+        if missing is not None:
+            raise ValueError(
+                f"Preparing data set {name!r} needs a package that is not installed ({missing.name or missing}); "
+                "pip install tensorflow, or prepare it elsewhere and give its folder with --data-dir."
+            ) from None
+        if isinstance(error, OSError) or kind in _DOWNLOAD_ERRORS:
+            raise ValueError(
+                f"Data set {name!r} could not be downloaded to {str(folder)!r}: {error} Offline: --data "
+                "digits, --data folder:PATH, or --data-dir with the set prepared elsewhere."
+            ) from None
+        raise
 
 
 def _read_tfds(name: str, folder: pathlib.Path) -> Dataset:
@@ -286,7 +304,7 @@ def _read_tfds(name: str, folder: pathlib.Path) -> Dataset:
         label, tfds.features.ClassLabel
     ):
         raise ValueError(
-            f"{name!r} is no image-classification set; its features are {', '.join(features)}."
+            f"{name!r} is no image-classification set; its features are {', '.join(sorted(features))}."
         )
     test = next((split for split in ("test", "validation") if split in info.splits), None)
     if "train" not in info.splits or test is None:
@@ -302,12 +320,14 @@ def _read_tfds(name: str, folder: pathlib.Path) -> Dataset:
 def _read_split(builder, split: str, image_key: str, label_key: str, decode: Decoder):
     import tensorflow_datasets as tfds
 
-    source = builder.as_data_source(split, decoders={image_key: tfds.decode.SkipDecoding()})
     count = builder.info.splits[split].num_examples
-    if len(source) != count:
-        raise ValueError(
-            f"Split {split!r} promises {count} pictures and holds {len(source)}; prepare it again."
-        )
+    try:
+        held = sum(map(_records, builder.info.splits[split].filepaths))
+    except RuntimeError as error:
+        raise ValueError(f"Split {split!r} cannot be read: {error}; prepare it again.") from None
+    if held != count:  # The source below takes its length from the promise.
+        raise ValueError(f"Split {split!r} promises {count} pictures and holds {held}; prepare it again.")
+    source = builder.as_data_source(split, decoders={image_key: tfds.decode.SkipDecoding()})
     images, labels = np.empty((count, SIZE, SIZE, 3), np.uint8), np.empty(count, np.int32)
     for start in range(0, count, 1000):
         indices = range(start, min(start + 1000, count))
@@ -315,6 +335,17 @@ def _read_split(builder, split: str, image_key: str, label_key: str, decode: Dec
             images[index] = decode(example[image_key], f"picture {index} of split {split!r}")
             labels[index] = example[label_key]
     return images, labels
+
+
+def _records(path: os.PathLike) -> int:
+    """How many records a file of a prepared set holds."""
+    from array_record.python.array_record_module import ArrayRecordReader
+
+    reader = ArrayRecordReader(os.fspath(path))
+    try:
+        return reader.num_records()
+    finally:
+        reader.close()
 
 
 def _cached(key: Iterable[str], read: Callable[[], Dataset], enabled: bool) -> Dataset:
@@ -325,8 +356,8 @@ def _cached(key: Iterable[str], read: Callable[[], Dataset], enabled: bool) -> D
     folder = pathlib.Path(os.environ.get("LGNN_JAX_CACHE") or "~/.cache/lgnn_jax").expanduser()
     file = folder / f"{digest}.npz"
     if file.exists():
-        with contextlib.suppress(OSError, ValueError, KeyError, zipfile.BadZipFile):
-            with np.load(file, allow_pickle=False) as stored:
+        with contextlib.suppress(OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+            with file.open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
                 arrays = dict(stored)
             about = json.loads(arrays.pop("about").tobytes())
             return Dataset(

@@ -6,7 +6,7 @@ import collections
 import io
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 SIZE = 32
 _GREY = ("1", "L")
@@ -28,14 +28,16 @@ class Decoder:
         try:
             image = Image.open(io.BytesIO(encoded))
             image.load()
+            if image.getexif():
+                image = ImageOps.exif_transpose(image)
+        except UnidentifiedImageError:
+            raise ValueError(f"{name} is not a readable image: its format is unknown") from None
         except Exception as error:  # PIL raises a dozen kinds, from OSError to struct.error.
             raise ValueError(f"{name} is not a readable image: {error}") from None
         return self.convert(image, name)
 
     def convert(self, image: Image.Image, name: str) -> np.ndarray:
         """The same for a picture that is already open."""
-        if image.getexif():
-            image = ImageOps.exif_transpose(image)
         if image.has_transparency_data:
             raise ValueError(
                 f"{name} has an alpha channel (mode {image.mode}); flatten it onto a background first."

@@ -96,7 +96,8 @@ def test_a_baseline_does_not_depend_on_the_neighbourhood():
     + [(dict(lr=float("nan")), "lr"), (dict(weight_decay=-1.0), "weight_decay"), (dict(seed=-1), "seed")]
     + [(dict(scope="main"), "wide residual"), (dict(scope="some"), "Known: main, resblocks, all")]
     + [(dict(batch=72), "fewer than a batch"), (dict(batch=20), "does not divide over 8 devices")]
-    + [(dict(grids=((64, (8, 4)),)), "64 units out as 8x4, which holds 32")],
+    + [(dict(grids=((64, (8, 4)),)), "64 units out as 8x4, which holds 32")]
+    + [(dict(grids=((100, (10, 10)),)), "lays out 100 filters.*has layers of 64, 128, 256, 512")],
 )
 def test_wrong_values_are_refused(overrides, words):
     with pytest.raises(ValueError, match=words):

@@ -9,12 +9,26 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 
 def python(code):
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
 
 
 def test_the_library_imports_jax_and_optax_alone():
-    extras = ("flax", "matplotlib", "orbax", "tensorflow_datasets", "click", "rich", "scipy", "PIL", "sklearn")
-    code = f"import sys, jax, optax; before = set(sys.modules); import lgnn_jax; print([m for m in {extras} "
+    extras = (
+        "flax",
+        "matplotlib",
+        "orbax",
+        "tensorflow_datasets",
+        "click",
+        "rich",
+        "scipy",
+        "PIL",
+        "sklearn",
+    )
+    code = (
+        f"import sys, jax, optax; before = set(sys.modules); import lgnn_jax; print([m for m in {extras} "
+    )
     assert python(code + "if m in set(sys.modules) - before])").stdout.strip() == "[]"
 
 
