@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import os
 import pathlib
 import sys
 from collections.abc import Callable, Iterator
@@ -174,5 +175,8 @@ def start(command: click.Command) -> None:
         say(f"error: {error}")
         sys.exit(1)
     except (click.Abort, KeyboardInterrupt):
-        say("stopped; finished runs are kept, and the same command goes on from them")
-        sys.exit(130)
+        say("stopped; finished runs are kept and will be reused, an unfinished one starts anew")
+        sys.stdout.flush()
+        os._exit(
+            130
+        )  # XLA may be compiling in a thread of its own, which a tidy end would wait for or crash.

@@ -208,6 +208,11 @@ class RunConfig:
         )
         self.measured_layout.grids(shapes["params"])
         widths = {leaf.shape[-1] for leaf in jax.tree.leaves(shapes["params"]) if len(leaf.shape) == 4}
+        if min(widths) < 2:
+            raise ValueError(
+                f"{self.net} at width {self.width:g} has layers of 1 filter, and a grid needs 2. Use "
+                "a larger width."
+            )
         for width, _ in self.grids:
             if width not in widths:
                 raise ValueError(
@@ -245,11 +250,12 @@ def configure(
         scaled = recipe.weight_decay * recipe.epochs / epochs
         most = max(LARGEST_SCALED_DECAY, recipe.weight_decay)
         fields["weight_decay"] = min(scaled, most)
-        notes.append(
-            f"{epochs} of the recipe's {recipe.epochs} epochs: weight decay {fields['weight_decay']:g} instead "
-            f"of {recipe.weight_decay:g}, to spend "
-            + ("its budget" if scaled <= most else f"{most / scaled:.0%} of its budget")
-        )
+        if fields["weight_decay"] > recipe.weight_decay:
+            notes.append(
+                f"{epochs} of the recipe's {recipe.epochs} epochs: weight decay {fields['weight_decay']:g} "
+                f"instead of {recipe.weight_decay:g}, so that the random initialisation wears off in fewer "
+                f"epochs ({min(most / scaled, 1):.0%} of the decay that the whole recipe adds up to)"
+            )
     fields |= {
         "epochs": epochs,
         "milestones": tuple(milestone * epochs / recipe.epochs for milestone in recipe.milestones),

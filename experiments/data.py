@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import difflib
 import hashlib
 import io
 import json
@@ -230,14 +231,21 @@ def _tfds(source: str, data_dir: str | None, download: bool, cache: bool) -> Dat
         _download(name, folder)
         prepared = _prepared(folder, name, version)
     if prepared is None:
+        close = difflib.get_close_matches(source, ["digits", *cifar.NAMES, *_present(folder)], n=1)
+        hint = f"Did you mean {close[0]!r}? " if close and close[0] != name else ""
         raise ValueError(
-            f"Data set {source!r} is not prepared in {str(folder)!r}. Give the folder that holds it with "
+            f"{hint}Data set {source!r} is not prepared in {str(folder)!r}. Give the folder that holds it with "
             "--data-dir, download it with --download (cifar10 and cifar100 need nothing else, others "
             "need TensorFlow), or work offline: --data digits, or --data folder:PATH with train/<class>/* "
             "and test/<class>/*."
         )
     stamp = (prepared / "dataset_info.json").read_text()
     return _cached([str(prepared.resolve()), stamp], lambda: _read_tfds(name, prepared), cache)
+
+
+def _present(folder: pathlib.Path) -> list[str]:
+    """What lies in a folder of sets."""
+    return sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
 
 
 def _prepared(folder: pathlib.Path, name: str, version: str) -> pathlib.Path | None:

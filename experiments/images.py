@@ -49,7 +49,7 @@ class Decoder:
         image = image if image.mode == "RGB" else image.convert("RGB")
         if image.size != (SIZE, SIZE):
             width, height = image.size
-            self._changes[f"pictures of other sizes resampled to {SIZE}x{SIZE}"] += 1
+            self._changes[f"pictures resampled to {SIZE}x{SIZE}"] += 1
             if min(width, height) >= SIZE:
                 image = image.resize((SIZE, SIZE), Image.Resampling.BOX)
             else:

@@ -7,7 +7,7 @@ import time
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
 _BETWEEN_LINES = 20.0  # Seconds, where there is no terminal; the end of a run always gets a line.
 
@@ -18,20 +18,18 @@ class Reporter:
     def __init__(self, runs: int, steps: int, console: Console | None = None):
         self._console = console or Console(stderr=True, soft_wrap=True, highlight=False)
         self._runs, self._steps = runs, max(steps, 1)
-        self._run, self._name, self._done = 0, "", 0
-        self._started = self._last_line = time.monotonic()
-        self._computed = 0
+        self._run, self._name, self._short, self._done = 0, "", "", 0
+        self._last = self._last_line = time.monotonic()
+        self._timed_steps, self._timed_seconds, self._start_up = 0, 0.0, 0.0
         self._bar = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TextColumn("steps, left"),
-            TimeRemainingColumn(),
+            BarColumn(bar_width=10),
+            TextColumn("{task.fields[left]}"),
             console=self._console,
             transient=True,
             disable=not self._console.is_terminal,
         )
-        self._task = self._bar.add_task("starting", total=self._steps)
+        self._task = self._bar.add_task("starting", total=self._steps, left="")
 
     def __enter__(self) -> Self:
         """Starts the bar."""
@@ -46,10 +44,11 @@ class Reporter:
         """A line that stays."""
         self._console.print(text, markup=False)
 
-    def begin(self, name: str) -> None:
-        """A run begins."""
-        self._run, self._name = self._run + 1, name
-        self._bar.update(self._task, description=f"[{self._run}/{self._runs}] {name}: compiling")
+    def begin(self, name: str, short: str) -> None:
+        """A run begins; ``short`` is its name where there is little room."""
+        self._run, self._name, self._short = self._run + 1, name, short
+        self._last = time.monotonic()
+        self._bar.update(self._task, description=f"[{self._run}/{self._runs}] {short}: compiling")
 
     def skip(self, name: str, steps: int) -> None:
         """A run was finished before."""
@@ -58,26 +57,48 @@ class Reporter:
         self._bar.update(self._task, completed=self._done)
         self.say(f"[{self._run}/{self._runs}] {name}: finished before")
 
-    def advance(self, steps: int, epoch: str, loss: float, accuracy: float, rate: float) -> None:
-        """``steps`` more steps are done, in ``epoch`` (like ``3/8``), at ``rate`` images a second."""
-        self._done += steps
-        self._computed += steps
-        status = (
-            f"[{self._run}/{self._runs}] {self._name}: epoch {epoch}, loss {loss:.3f}, "
-            f"accuracy {accuracy:.1%}, {rate:.0f} images/s"
-        )
-        self._bar.update(self._task, completed=self._done, description=status)
+    def compiled(self) -> None:
+        """The run's programs are compiled and its first step is done: from here on steps are timed."""
         now = time.monotonic()
-        if not self._console.is_terminal and now - self._last_line > _BETWEEN_LINES:
+        self._start_up, self._last = now - self._last, now
+
+    def advance(self, steps: int, epoch: str, loss: float, accuracy: float, rate: float) -> None:
+        """``steps`` more steps are done, in ``epoch`` (like ``3/8``), at ``rate`` images a second.
+
+        Loss and accuracy are those of training.
+        """
+        now = time.monotonic()
+        self._done += steps
+        self._timed_steps += steps
+        self._timed_seconds += now - self._last
+        self._last = now
+        left = self._left()
+        self._bar.update(
+            self._task,
+            completed=self._done,
+            description=f"[{self._run}/{self._runs}] {self._short} {epoch} loss {loss:.3f} train {accuracy:.1%} "
+            f"{rate:.0f}/s",
+            left=left,
+        )
+        if not self._console.is_terminal and self._timed_steps and now - self._last_line > _BETWEEN_LINES:
             self._last_line = now
-            left = (now - self._started) / self._computed * (self._steps - self._done)
-            self.say(f"{status}, {duration(left)} left")
+            self.say(
+                f"[{self._run}/{self._runs}] {self._name}: epoch {epoch}, loss {loss:.3f}, training accuracy "
+                f"{accuracy:.1%}, {rate:.0f} images/s, {left}"
+            )
+
+    def _left(self) -> str:
+        """The time that what is left takes: its steps, and the start of every run to come."""
+        if not self._timed_steps:
+            return ""
+        steps = self._timed_seconds / self._timed_steps * (self._steps - self._done)
+        return f"{duration(steps + self._start_up * (self._runs - self._run))} left"
 
     def end(self, accuracy: float, seconds: float) -> None:
         """The run is over, with this test accuracy."""
         self._last_line = time.monotonic()
-        left = (self._last_line - self._started) / max(self._computed, 1) * (self._steps - self._done)
-        rest = f", {duration(left)} left" if self._run < self._runs else ""
+        left = self._left()
+        rest = f", {left}" if left and self._run < self._runs else ""
         self.say(
             f"[{self._run}/{self._runs}] {self._name}: test accuracy {accuracy:.2%} "
             f"after {duration(seconds)}{rest}"

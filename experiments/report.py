@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pathlib
 import statistics
 from typing import Any
@@ -40,19 +41,36 @@ def accuracies(runs: dict[str, list[Summary]]) -> list[dict[str, Any]]:
 
 
 def topographies(runs: dict[str, list[Summary]]) -> list[dict[str, Any]]:
-    """A row a convolution: its grid, and every variant's neighbour cosine with its null, mean over seeds."""
-    first = next(iter(runs.values()))[0]["neighbour_cosine"]
+    """A row a convolution: its grid, and every variant's neighbour cosine with its null, mean over seeds.
+
+    The band of the null is that of the mean: the seeds' deviations added as independent ones. A layer
+    whose cosine is not defined in one of the runs has None.
+    """
+    grids = next(iter(runs.values()))[0]["grids"]
     rows = []
-    for layer, score in first.items():
-        row: dict[str, Any] = {"layer": layer, "grid": score["grid"], "variants": {}}
+    for layer, grid in grids.items():
+        row: dict[str, Any] = {"layer": layer, "grid": grid, "variants": {}}
         for variant, summaries in runs.items():
             scores = [run["neighbour_cosine"][layer] for run in summaries]
-            fields = ("value", "null_mean", "null_low", "null_high", "z")
-            row["variants"][variant] = {
-                field: statistics.fmean(score[field] for score in scores) for field in fields
-            }
+            row["variants"][variant] = _mean_score(scores) if all(scores) else None
         rows.append(row)
     return rows
+
+
+def _mean_score(scores: list[dict[str, float]]) -> dict[str, float]:
+    value, centre = (statistics.fmean(score[field] for score in scores) for field in ("value", "null_mean"))
+    below, above = (
+        math.hypot(*(score[field] - score["null_mean"] for score in scores)) / len(scores)
+        for field in ("null_low", "null_high")
+    )
+    z = sum(score["z"] for score in scores) / math.sqrt(len(scores))
+    return {
+        "value": value,
+        "null_mean": centre,
+        "null_low": centre - below,
+        "null_high": centre + above,
+        "z": z,
+    }
 
 
 def markdown(title: str, runs: dict[str, list[Summary]], notes: tuple[str, ...] = ()) -> str:
@@ -78,7 +96,7 @@ def markdown(title: str, runs: dict[str, list[Summary]], notes: tuple[str, ...] 
     lines += [
         "",
         "Neighbour cosine: how alike the filters of neighbouring grid units are, from -1 to 1, mean over "
-        "seeds; in brackets what 95 % of 1000 random relabellings of the same filters give.",
+        "seeds. In brackets the null, what chance gives: 95 % of 1000 random relabellings of the same filters.",
         "",
     ]
     lines += _table(
@@ -89,6 +107,8 @@ def markdown(title: str, runs: dict[str, list[Summary]], notes: tuple[str, ...] 
                 "x".join(map(str, row["grid"])),
                 *(
                     f"{score['value']:.2f} [{score['null_low']:.2f}, {score['null_high']:.2f}]"
+                    if score
+                    else "-"
                     for score in row["variants"].values()
                 ),
             ]
@@ -155,23 +175,30 @@ def write(
 def _draw(layers: dict[str, dict[str, tuple[Grid, np.ndarray]]], out: pathlib.Path) -> None:
     """Pictures of networks, given as grids and kernels of their layers by variant."""
     grids = {name: grid for name, (grid, _) in next(iter(layers.values())).items()}
-    first, *_, last = (name for name in grids if "shortcut" not in name)
+    first = next(iter(grids))
+    most = max(grid.units for grid in grids.values())
+    large = next(name for name, grid in grids.items() if grid.units == most and "shortcut" not in name)
 
     def kernels(name: str) -> dict[str, np.ndarray]:
         return {variant: found[name][1] for variant, found in layers.items()}
 
     figure, _ = plots.first_layer(kernels(first), grids[first])
+    figure.suptitle(
+        "first layer, first seed; every filter from its smallest to its largest weight", fontsize=9
+    )
     figure.savefig(out / "first_layer.png", dpi=150)
-    rows, columns = grids[last].shape[0], grids[last].shape[-1]
+    rows, columns = grids[large].shape[0], grids[large].shape[-1]
     chosen = {(rows // 4, columns // 4), (rows // 2, columns // 2), (3 * rows // 4, 3 * columns // 4)}
     units = sorted(row * columns + column for row, column in chosen)
-    figure, _ = plots.correlation_maps(kernels(last), grids[last], units)
+    figure, _ = plots.correlation_maps(kernels(large), grids[large], units)
+    figure.suptitle(f"{large.removesuffix('/kernel')}, first seed", fontsize=11)
     figure.savefig(out / "correlations.png", dpi=150)
     short = {name: name.removesuffix("/kernel") for name in _spread(list(grids), 8)}
     figure, _ = plots.offset_maps(
         {variant: {short[name]: found[name][1] for name in short} for variant, found in layers.items()},
         {short[name]: grids[name] for name in short},
     )
+    figure.suptitle("first seed; grey: no such pair of filters", fontsize=9)
     figure.savefig(out / "organisation.png", dpi=150)
 
 

@@ -21,7 +21,7 @@ from experiments import cli
 from experiments.config import RunConfig
 from experiments.progress import Reporter
 from experiments.step import PlacedData, Totals, Trainer, order
-from lgnn_jax import topography
+from lgnn_jax import Grid, topography
 from lgnn_jax.layout import path_name, resolve
 
 SUMMARY, METRICS, CONFIG, WEIGHTS = "summary.json", "metrics.jsonl", "config.json", "weights"
@@ -44,7 +44,7 @@ def run(trainer: Trainer, seed: int, out: pathlib.Path, report: Reporter) -> pat
     if (folder / SUMMARY).exists():
         report.skip(config.name, config.epochs * steps_per_epoch)
         return folder
-    report.begin(config.name)
+    report.begin(config.name, f"{config.variant} s{seed}")
     started = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / CONFIG, dataclasses.asdict(config))
@@ -85,10 +85,14 @@ def _epoch(trainer: Trainer, config: RunConfig, state, keys, epoch: int, report:
     state = state._replace(totals=trainer.placed.replicate(Totals.zero()))
     batches = order(config.seed, epoch, trainer.placed.train_examples, config.batch)
     started = read = time.monotonic()
-    unread = 0
+    unread = untimed = 0
     for index, examples in enumerate(batches, start=1):
         state = trainer.step(state, keys, examples)
         unread += 1
+        if index == 1 < len(batches) and epoch == 0:
+            jax.block_until_ready(state)
+            report.compiled()
+            untimed, started, read = 1, time.monotonic(), time.monotonic()
         if index < len(batches) and time.monotonic() - read < _BETWEEN_READINGS:
             continue
         totals = jax.device_get(state.totals)
@@ -98,7 +102,7 @@ def _epoch(trainer: Trainer, config: RunConfig, state, keys, epoch: int, report:
                 f"{config.name}: the loss is not finite at step {int(totals.first_bad_step)} (epoch "
                 f"{epoch + 1}). Try a smaller learning rate or weight decay."
             )
-        rate = index * config.batch / (read - started)
+        rate = (index - untimed) * config.batch / (read - started)
         seen = int(totals.examples)
         report.advance(
             unread,
@@ -145,10 +149,7 @@ def _summary(
 ) -> dict[str, Any]:
     layers = convolutions(config, params)
     key = jax.random.key(0)  # The same relabellings for every run.
-    scores = {
-        name: topography.neighbour_cosine(kernel, grid, key=key)._asdict() | {"grid": grid.shape}
-        for name, (grid, kernel) in layers.items()
-    }
+    scores = {name: _score(kernel, grid, key) for name, (grid, kernel) in layers.items()}
     grid, first = next(iter(layers.values()))
     magnitudes = np.linalg.norm(np.asarray(topography.filters(first, grid)), axis=1)
     return {
@@ -159,6 +160,7 @@ def _summary(
         "test_correct": base64.b64encode(np.packbits(correct).tobytes()).decode(),
         "test_examples": len(correct),
         "params_digest": params_digest(params),
+        "grids": {name: grid.shape for name, (grid, _) in layers.items()},
         "neighbour_cosine": scores,
         "first_layer_magnitudes": [float(value) for value in magnitudes],
         "seconds": round(seconds, 1),
@@ -171,6 +173,14 @@ def _summary(
         },
         "versions": {"jax": jax.__version__, "python": sys.version.split()[0]},
     }
+
+
+def _score(kernel: np.ndarray, grid: Grid, key: jax.Array) -> dict[str, float] | None:
+    """The neighbour cosine and its null; None where weight decay has left no two neighbours that are not zero."""
+    try:
+        return topography.neighbour_cosine(kernel, grid, key=key)._asdict()
+    except ValueError:
+        return None
 
 
 def load_weights(folder: pathlib.Path) -> dict[str, Any]:

@@ -157,8 +157,8 @@ class ConvLayout:
         if name not in table and _looks_spatial(tuple(shape), self.axis):
             warnings.warn(
                 f"Axis {self.axis} of {name!r}, of shape {tuple(shape)}, looks like the kernel's height "
-                f"or width rather than its filters. Use ConvLayout(axis=0) for OIHW kernels (Equinox, "
-                "PyTorch), axis=-1 for HWIO kernels (Flax, Haiku).",
+                "or width rather than its filters. Filters are on axis -1 in HWIO kernels (Flax, Haiku) and on "
+                "axis 0 in OIHW kernels (Equinox, PyTorch).",
                 stacklevel=2,
             )
         return grid, ""

@@ -106,10 +106,12 @@ def largest_sigma(window: Window = Window()) -> float:
 
 
 def check_sigma(sigma: Any, window: Window) -> None:
-    """Raises ``ValueError`` for a Python or NumPy sigma that is negative, not finite or indefinite.
+    """Raises ``ValueError`` for a wrong window, or a Python or NumPy sigma that is negative or indefinite.
 
     Traced values and ``jax.Array`` are never tested: their value may not exist yet.
     """
+    if not isinstance(window, Window):
+        raise ValueError(f"window must be a Window, such as Window(5), got {window!r}.")
     if isinstance(sigma, jax.Array):
         return
     if isinstance(sigma, bool) or not isinstance(sigma, (int, float, np.number, np.ndarray)):

@@ -65,8 +65,7 @@ def lgnn(
       Tan, Khan, Guan, "Locality Guided Neural Networks for Explainable Artificial Intelligence",
       IJCNN 2020, equation 3 and Algorithm 1.
     """
-    if not callable(sigma):
-        check_sigma(sigma, window)
+    check_sigma(0.0 if callable(sigma) else sigma, window)
 
     def init_fn(params):
         resolve(layout, params)  # Shapes that do not fit are refused before the first step.

@@ -155,7 +155,7 @@ def test_changed_pictures_are_noted(tmp_path):
     loaded = load(f"folder:{write(tmp_path, FILES | others)}")
     assert loaded.notes == (
         "1 grey pictures given three channels",
-        "2 pictures of other sizes resampled to 32x32",
+        "2 pictures resampled to 32x32",
     )
 
 
@@ -399,6 +399,13 @@ def test_a_set_that_is_not_there(tmp_path, name):
     ):
         load(name, data_dir=str(tmp_path))
     assert time.monotonic() - started < 5
+
+
+def test_a_misspelt_set_gets_a_suggestion(tmp_path):
+    (tmp_path / "flowers").mkdir()
+    for wrong, right in (("digit", "digits"), ("cifra100", "cifar100"), ("flower", "flowers")):
+        with pytest.raises(ValueError, match=f"^Did you mean '{right}'. Data set '{wrong}'"):
+            load(wrong, data_dir=str(tmp_path))
 
 
 class DownloadError(Exception):

@@ -8,7 +8,7 @@ from experiments.images import SIZE, Decoder
 
 RGB = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
 GREY = "1 grey pictures given three channels"
-RESAMPLED = "1 pictures of other sizes resampled to 32x32"
+RESAMPLED = "1 pictures resampled to 32x32"
 
 
 def encode(image, kind="PNG", **options):
@@ -88,7 +88,7 @@ def test_notes_count_over_pictures():
         decode(data, "a.png")
     assert decode.notes == (
         "3 grey pictures given three channels",
-        "2 pictures of other sizes resampled to 32x32",
+        "2 pictures resampled to 32x32",
     )
 
 

@@ -130,7 +130,8 @@ def test_the_main_jobs_preset_shows_topography_in_every_layer(tmp_path):
     placed, found = PlacedData(data), {}
     with Reporter(2, 1, Console(quiet=True)) as progress:
         for variant in ("baseline", "constant"):
-            config, _ = configure(data, variant=variant)
+            # Over all eight devices, so that they together make the batch statistics of the command's one.
+            config, _ = configure(data, variant=variant, sync_bn=True)
             found[variant] = summary(run(Trainer(config, placed), 0, tmp_path, progress))
     assert min(result["test_accuracy"] for result in found.values()) > 0.96
     for layer, score in found["constant"]["neighbour_cosine"].items():
@@ -139,7 +140,8 @@ def test_the_main_jobs_preset_shows_topography_in_every_layer(tmp_path):
 
 def test_plain_lines_where_there_is_no_terminal(capsys):
     with Reporter(2, 10, Console(stderr=True, force_terminal=False, soft_wrap=True)) as progress:
-        progress.begin("first")
+        progress.begin("first", "one")
+        progress.compiled()
         progress.advance(5, "1/1", 0.5, 0.25, 100)
         progress.end(0.5, 61)
         progress.skip("second", 5)

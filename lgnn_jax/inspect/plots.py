@@ -12,6 +12,7 @@ from lgnn_jax.grid import Grid
 from lgnn_jax.inspect.filters import cosine_by_offset, cosine_maps, tiles
 
 _COLOURS = "RdBu_r"  # Diverging, told apart with any colour vision.
+_BETWEEN = (0.72, 0.80, 0.88)  # Between tiles: neither white nor black nor grey, as weights may be.
 
 
 def first_layer(
@@ -35,14 +36,13 @@ def first_layer(
     ):
         _, _, height, width, channels = tile.shape
         scale, gap = 8, 3
-        canvas = np.ones(
-            (rows * (height * scale + gap) - gap, columns * (width * scale + gap) - gap, channels)
-        )
+        size = rows * (height * scale + gap) - gap, columns * (width * scale + gap) - gap
+        canvas = np.broadcast_to(_BETWEEN, (*size, 3)).copy()
         for row, column in np.ndindex(rows, columns):
             top, left = row * (height * scale + gap), column * (width * scale + gap)
             picture = tile[row, column].repeat(scale, 0).repeat(scale, 1)
             canvas[top : top + height * scale, left : left + width * scale] = picture
-        axes.imshow(np.broadcast_to(canvas, (*canvas.shape[:2], 3)), interpolation="nearest")
+        axes.imshow(canvas, interpolation="nearest")
         axes.set_title(title)
         axes.set_axis_off()
     return figure, pictures
@@ -106,7 +106,9 @@ def correlation_maps(
       The figure, and by title the cosines ``(len(units), m, n)``.
     """
     maps = {title: cosine_maps(kernel, grid, units) for title, kernel in kernels.items()}
-    largest = max(0.1, *(np.abs(cosines).max() for cosines in maps.values()))
+    # The few filters that are nearly the same would leave the others pale.
+    values = np.abs(np.concatenate([cosines.ravel() for cosines in maps.values()]))
+    largest = max(0.1, np.quantile(values, 0.98))
     rows, columns = grid.shape
     scale = 2.4 / max(rows, columns)
     size = ((columns * scale + 0.5) * len(units) + 1.5, (rows * scale + 0.4) * len(maps) + 0.3)
@@ -116,11 +118,15 @@ def correlation_maps(
     for line, (title, cosines) in zip(panels, maps.items(), strict=True):
         line[0].set_ylabel(title, fontsize=12)
         for axes, unit, cosine in zip(line, units, cosines, strict=True):
-            image = axes.imshow(cosine, cmap=_COLOURS, vmin=-largest, vmax=largest, interpolation="nearest")
             row, column = divmod(unit, columns)
+            others = np.ma.masked_array(cosine, mask=np.arange(grid.units).reshape(grid.shape) == unit)
+            image = axes.imshow(others, cmap=_COLOURS, vmin=-largest, vmax=largest, interpolation="nearest")
+            axes.set_facecolor("0.6")
             axes.plot(column, row, marker="x", color="black", markersize=5)
             axes.set_title(f"filter [{row}, {column}]", fontsize=10)
             axes.set_xticks([])
             axes.set_yticks([])
-    figure.colorbar(image, ax=panels, label="cosine with the marked filter", shrink=0.8, aspect=30)
+    figure.colorbar(
+        image, ax=panels, label="cosine with the marked filter", shrink=0.8, aspect=30, extend="both"
+    )
     return figure, maps
