@@ -81,7 +81,7 @@ def markdown(title: str, runs: dict[str, list[Summary]], notes: tuple[str, ...] 
         f"Test accuracy in % after the last epoch, {seeds} paired seed{'s' if seeds > 1 else ''}.",
         "",
     ]
-    lines += _table(
+    lines += table(
         ["variant", "median", "all", "difference to baseline: mean (all)"],
         [
             [
@@ -99,7 +99,7 @@ def markdown(title: str, runs: dict[str, list[Summary]], notes: tuple[str, ...] 
         "seeds. In brackets the null, what chance gives: 95 % of 1000 random relabellings of the same filters.",
         "",
     ]
-    lines += _table(
+    lines += table(
         ["layer", "grid", *runs],
         [
             [
@@ -125,7 +125,7 @@ def _differences(values: list[float]) -> str:
     return f"{statistics.fmean(values) * 100:+.2f} ({each})"
 
 
-def _table(header: list[str], rows: list[list[str]]) -> list[str]:
+def table(header: list[str], rows: list[list[str]]) -> list[str]:
     """A Markdown table with columns of even width, readable as plain text."""
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
     lines = [

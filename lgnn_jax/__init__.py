@@ -3,12 +3,14 @@
 from lgnn_jax import topography
 from lgnn_jax.grid import Grid, grid_shape
 from lgnn_jax.layout import ConvLayout
-from lgnn_jax.neighbourhood import Window, largest_sigma, smooth
+from lgnn_jax.neighbourhood import HeatKernel, Window, largest_sigma
+from lgnn_jax.smoothing import smooth
 from lgnn_jax.transform import LGNNState, decreasing_sigma, lgnn
 
 __all__ = [
     "ConvLayout",
     "Grid",
+    "HeatKernel",
     "LGNNState",
     "Window",
     "decreasing_sigma",

@@ -1,8 +1,7 @@
-"""The Gaussian neighbourhood function, and smoothing one array along its grid.
+"""The neighbourhood function: a Gaussian cut to a few taps, or the heat kernel of the grid.
 
-The operator is separable, edge padding included: on an ``(m, n)`` grid it is ``kron(S_m, S_n)`` with one
-small matrix ``S`` per dimension. It is applied as a matrix along the last grid dimension and as a sum of
-shifted slices along the others, never as a convolution over a transposed copy.
+Both are separable, borders included: on an ``(m, n)`` grid the operator is ``kron(S_m, S_n)`` with one small
+matrix ``S`` per dimension.
 """
 
 from __future__ import annotations
@@ -17,8 +16,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-
-from lgnn_jax.grid import Grid
 
 # Below this the off-centre taps are under exp(-200), nothing in any dtype; clamping keeps the gradient
 # with respect to sigma finite down to and at zero.
@@ -62,11 +59,7 @@ class Window:
         if size < 3 or size % 2 == 0:
             raise ValueError(f"Window size must be an odd integer of at least 3, got {self.size!r}.")
         object.__setattr__(self, "size", size)
-        if self.boundary not in _BOUNDARIES:
-            raise ValueError(
-                f"Window boundary must be one of {', '.join(map(repr, _BOUNDARIES))}, "
-                f"got {self.boundary!r}."
-            )
+        _check_boundary(self)
 
     @property
     def radius(self) -> int:
@@ -74,8 +67,52 @@ class Window:
         return self.size // 2
 
 
+@dataclasses.dataclass(frozen=True)
+class HeatKernel:
+    """The heat kernel of the grid: a neighbourhood function that is positive definite at any width.
+
+    ``S = exp(-sigma^2 / 2 * L)`` with the Laplacian ``L`` of the path (``"edge"``) or the cycle
+    (``"wrap"``) along each grid dimension, what is left of a unit impulse after diffusing for a time
+    ``sigma^2 / 2`` with nothing lost at the border. Far from borders it is a discrete Gaussian of standard
+    deviation ``sigma``, and unlike :class:`Window` it is not cut: every unit hears of every other. Exact,
+    through the cosine basis in which ``L`` is diagonal. For wide neighbourhoods without ascent, as in a
+    self-organising map that starts wide and narrows; passed as ``window=HeatKernel()``.
+
+    It is symmetric, has eigenvalues between 0 and 1, and keeps constants and totals, for either boundary,
+    on every grid and at every sigma of at least 0.
+
+    Args:
+      boundary: ``"edge"`` reflects at the border, ``"wrap"`` closes the grid to a torus.
+
+    Raises:
+      ValueError: If ``boundary`` is unknown.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from lgnn_jax import Grid, HeatKernel, smooth
+      >>> print(smooth(jnp.array([1.0, 0.0, 0.0, 0.0]), Grid((4,)), 2.0, HeatKernel()).round(2))
+      [0.39 0.3  0.19 0.12]
+
+    Source:
+      Kondor and Lafferty, "Diffusion kernels on graphs and other discrete input spaces", ICML 2002.
+    """
+
+    boundary: str = "edge"
+
+    def __post_init__(self):
+        _check_boundary(self)
+
+
+def _check_boundary(window: Window | HeatKernel) -> None:
+    if window.boundary not in _BOUNDARIES:
+        raise ValueError(
+            f"{type(window).__name__} boundary must be one of {', '.join(map(repr, _BOUNDARIES))}, "
+            f"got {window.boundary!r}."
+        )
+
+
 @functools.lru_cache(maxsize=64)
-def largest_sigma(window: Window = Window()) -> float:
+def largest_sigma(window: Window | HeatKernel = Window()) -> float:
     """The largest sigma with which ``window`` is positive semidefinite on a grid of any size.
 
     Up to it, smoothed gradients are still a descent direction. On an unbounded grid, and on a torus, the
@@ -88,13 +125,15 @@ def largest_sigma(window: Window = Window()) -> float:
       window: Its size decides; boundary and normalisation do not.
 
     Returns:
-      The limit: 0.849 for 3 taps, 1.201 for 5, 1.180 for 7.
+      The limit: 0.849 for 3 taps, 1.201 for 5, 1.180 for 7, infinity for a :class:`HeatKernel`.
 
     Example:
       >>> from lgnn_jax import Window, largest_sigma
       >>> [round(largest_sigma(Window(size)), 3) for size in (3, 5, 7)]
       [0.849, 1.201, 1.18]
     """
+    if isinstance(window, HeatKernel):
+        return math.inf
     offset = np.arange(1, window.radius + 1)
     waves = 2 * np.cos(np.outer(np.linspace(0, np.pi, 4096 + 1), offset))
     low, high = 0.1, float(window.size)
@@ -105,13 +144,13 @@ def largest_sigma(window: Window = Window()) -> float:
     return low
 
 
-def check_sigma(sigma: Any, window: Window) -> None:
+def check_sigma(sigma: Any, window: Window | HeatKernel) -> None:
     """Raises ``ValueError`` for a wrong window, or a Python or NumPy sigma that is negative or indefinite.
 
     Traced values and ``jax.Array`` are never tested: their value may not exist yet.
     """
-    if not isinstance(window, Window):
-        raise ValueError(f"window must be a Window, such as Window(5), got {window!r}.")
+    if not isinstance(window, (Window, HeatKernel)):
+        raise ValueError(f"window must be a Window, such as Window(5), or a HeatKernel, got {window!r}.")
     if isinstance(sigma, jax.Array):
         return
     if isinstance(sigma, bool) or not isinstance(sigma, (int, float, np.number, np.ndarray)):
@@ -124,8 +163,8 @@ def check_sigma(sigma: Any, window: Window) -> None:
     if value > largest_sigma(window) and not window.allow_indefinite:
         raise ValueError(
             f"sigma {value:g} makes a window of {window.size} taps indefinite: part of the gradient "
-            f"would be ascended. Use at most {largest_sigma(window):.4f}, a wider window, or "
-            f"{type(window).__name__}(..., allow_indefinite=True)."
+            f"would be ascended. Use at most {largest_sigma(window):.4f}, window=HeatKernel() for any "
+            "width, or Window(..., allow_indefinite=True)."
         )
 
 
@@ -143,109 +182,33 @@ def taps(sigma: jax.typing.ArrayLike, window: Window, dtype: jax.typing.DTypeLik
     return weights / weights.sum() if window.normalise else weights
 
 
-def _sources(length: int, window: Window) -> np.ndarray:
+def sources(length: int, window: Window) -> np.ndarray:
     """Which unit of a dimension each tap of each unit reads, ``(length, window.size)``."""
     offset = np.arange(-window.radius, window.radius + 1)
     source = np.arange(length)[:, None] + offset
     return source % length if window.boundary == "wrap" else source.clip(0, length - 1)
 
 
-def matrix(length: int, weights: jax.Array, window: Window) -> jax.Array:
-    """The operator ``S`` along one grid dimension, ``(length, length)``: ``S[i, j]`` from unit j to i."""
-    selection = np.zeros((window.size, length, length))
-    np.add.at(
-        selection,
-        (np.arange(window.size), np.arange(length)[:, None], _sources(length, window)),
-        1.0,
-    )
-    # Summed tap by tap: no precision setting can touch it, and the taps may be traced.
-    return sum(weights[k] * jnp.asarray(selection[k], weights.dtype) for k in range(window.size))
-
-
-def _along_last(x: jax.Array, weights: jax.Array, window: Window) -> jax.Array:
-    """``S`` along the last axis, as a small matrix product at full precision."""
-    operator_t = matrix(x.shape[-1], weights, window).T
-    return jnp.matmul(x, operator_t, precision=lax.Precision.HIGHEST)
-
-
-def _along(x: jax.Array, axis: int, weights: jax.Array, window: Window) -> jax.Array:
-    """``S`` along ``axis``, as a sum of shifted slices of an array padded by concatenation."""
-    length, radius = x.shape[axis], window.radius
-    border = _sources(length, window)
-    before, after = border[0, :radius], border[-1, radius + 1 :]
-    piece = functools.partial(lax.slice_in_dim, x, axis=axis)
-    padded = jnp.concatenate(
-        [piece(int(i), int(i) + 1) for i in before] + [x] + [piece(int(i), int(i) + 1) for i in after],
-        axis=axis,
-    )
-    return sum(weights[k] * lax.slice_in_dim(padded, k, k + length, axis=axis) for k in range(window.size))
-
-
-@functools.partial(jax.jit, static_argnames=("grid", "window"))
-def _smooth(x: jax.Array, sigma: jax.typing.ArrayLike, grid: Grid, window: Window) -> jax.Array:
-    axis = grid.axis % x.ndim
-    laid_out = x.reshape(x.shape[:axis] + grid.shape + x.shape[axis + 1 :])
-    accurate = laid_out.astype(jnp.promote_types(x.dtype, jnp.float32))
-    weights = taps(sigma, window, accurate.dtype)
-    for dimension, length in enumerate(grid.shape, start=axis):
-        if length == 1 and window.normalise:
-            continue  # A single unit, repeated by the border: the taps sum to one.
-        if dimension == accurate.ndim - 1:
-            accurate = _along_last(accurate, weights, window)
-        else:
-            accurate = _along(accurate, dimension, weights, window)
-    return accurate.reshape(x.shape).astype(x.dtype)
-
-
-def smooth(
-    x: jax.typing.ArrayLike,
-    grid: Grid,
-    sigma: jax.typing.ArrayLike,
-    window: Window = Window(),
+def heat_matrix(
+    length: int, sigma: jax.typing.ArrayLike, kernel: HeatKernel, dtype: jax.typing.DTypeLike
 ) -> jax.Array:
-    """Low-pass filters one array along its grid: ``y[i] = sum_j eta[i, j] x[j]``.
+    """The heat kernel along one grid dimension, ``(length, length)``, at sigma 0 exactly the identity."""
+    waves, energies = _waves(length, kernel.boundary)
+    change = jnp.expm1(-jnp.square(jnp.asarray(sigma, dtype)) / 2 * jnp.asarray(energies, dtype))
+    basis = jnp.asarray(waves, dtype)
+    changes = jnp.matmul(basis * change[None, :], basis.T, precision=lax.Precision.HIGHEST)
+    return jnp.eye(length, dtype=dtype) + changes
 
-    ``eta`` is the neighbourhood function, a Gaussian of width ``sigma`` cut to ``window`` and, if the
-    window is normalised, divided by its sum. With edge padding and three taps it is
-    ``kron(S_m, S_n)``, ``S = tridiag(a, b, a)`` with ``a`` added at both corners,
-    ``e = exp(-1 / (2 sigma^2))``, ``b = 1 / (1 + 2 e)``, ``a = e b``: symmetric, with rows and columns
-    that sum to one, so totals over the units are kept.
 
-    Arithmetic is in float32 or better (matrix products at ``HIGHEST`` precision) and the result is cast
-    back at the end. Compiled once per shape, differentiable in ``x`` and ``sigma`` (finite at 0), and
-    ``vmap``-able.
-
-    Args:
-      x: Floating array ``(..., units, ...)`` with the units on ``grid.axis``.
-      grid: Shape and axis of the grid.
-      sigma: Width in grid steps, at least 0, where 0 is the identity; a Python number or a (possibly
-        traced) scalar array.
-      window: Size, boundary and normalisation.
-
-    Returns:
-      An array like ``x``, of its shape and dtype.
-
-    Raises:
-      TypeError: If ``x`` is not floating.
-      ValueError: If ``x`` does not have the grid's units on its axis, or a Python or NumPy ``sigma`` is
-        negative, not finite or too large for the window (:func:`largest_sigma`).
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> from lgnn_jax import Grid, smooth
-      >>> impulse = jnp.zeros(9).at[4].set(1.0)
-      >>> smooth(impulse, Grid((3, 3)), 0.5).reshape(3, 3).round(4)
-      Array([[0.0113, 0.0838, 0.0113],
-             [0.0838, 0.6193, 0.0838],
-             [0.0113, 0.0838, 0.0113]], dtype=float32)
-
-    Source:
-      Tan, Khan, Guan, "Locality Guided Neural Networks for Explainable Artificial Intelligence",
-      IJCNN 2020, Algorithm 1.
-    """
-    x = jnp.asarray(x)
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise TypeError(f"smooth needs a floating array, got {x.dtype}. Cast it, or leave it out.")
-    grid.check(x.shape)
-    check_sigma(sigma, window)
-    return _smooth(x, sigma, grid, window)
+def _waves(length: int, boundary: str) -> tuple[np.ndarray, np.ndarray]:
+    """The orthonormal eigenvectors of a dimension's Laplacian, as columns, and their eigenvalues."""
+    at, wave = np.arange(length), np.arange(length)
+    if boundary == "edge":  # A path: the cosines of the DCT-II.
+        frequency = np.pi * wave / length
+        vectors = np.cos(np.outer(at + 0.5, frequency))
+    else:  # A cycle: cosines, and sines from the middle on.
+        frequency = 2 * np.pi * wave / length
+        vectors = np.where(
+            wave <= length // 2, np.cos(np.outer(at, frequency)), np.sin(np.outer(at, frequency))
+        )
+    return vectors / np.linalg.norm(vectors, axis=0), 2 - 2 * np.cos(frequency)

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import optax
 
 from lgnn_jax.layout import ConvLayout, resolve
-from lgnn_jax.neighbourhood import Window, check_sigma, smooth
+from lgnn_jax.neighbourhood import HeatKernel, Window, check_sigma
+from lgnn_jax.smoothing import smooth
 
 
 class LGNNState(NamedTuple):
@@ -23,7 +24,7 @@ def lgnn(
     sigma: optax.ScalarOrSchedule = 0.5,
     *,
     layout: Any = ConvLayout(),
-    window: Window = Window(),
+    window: Window | HeatKernel = Window(),
 ) -> optax.GradientTransformationExtraArgs:
     """Low-pass filters convolution gradients over a grid of filters; chained before an optimizer.
 
@@ -85,7 +86,7 @@ def lgnn(
 
 
 def decreasing_sigma(
-    initial: float, epochs: int, steps_per_epoch: int, *, window: Window = Window()
+    initial: float, epochs: int, steps_per_epoch: int, *, window: Window | HeatKernel = Window()
 ) -> optax.Schedule:
     """A neighbourhood that narrows epoch by epoch: ``initial * (1 - epoch / epochs)``.
 

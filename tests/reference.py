@@ -5,7 +5,10 @@ import math
 
 import jax.numpy as jnp
 import numpy as np
+import scipy.linalg
 from jax import lax
+
+from lgnn_jax import HeatKernel
 
 
 def gaussian(sigma, size, normalise=True):
@@ -32,6 +35,33 @@ def dense(shape, sigma, size=3, boundary="edge", normalise=True):
             weight = math.prod(weights[by + radius] for by in step)
             operator[np.ravel_multi_index(position, shape), np.ravel_multi_index(source, shape)] += weight
     return operator
+
+
+def laplacian(length, boundary="edge"):
+    """The graph Laplacian of a path or a cycle of ``length`` units, edge by edge."""
+    operator = np.zeros((length, length))
+    for i in range(length if boundary == "wrap" else length - 1):
+        j = (i + 1) % length
+        for a, b in ((i, j), (j, i)):
+            operator[a, a] += 1
+            operator[a, b] -= 1
+    return operator
+
+
+def heat(shape, sigma, boundary="edge"):
+    """The heat kernel of a whole grid, by SciPy's matrix exponential of its Laplacian."""
+    total = np.zeros((math.prod(shape),) * 2)
+    for dimension, length in enumerate(shape):
+        before, after = math.prod(shape[:dimension]), math.prod(shape[dimension + 1 :])
+        total += np.kron(np.kron(np.eye(before), laplacian(length, boundary)), np.eye(after))
+    return scipy.linalg.expm(-(sigma**2) / 2 * total)
+
+
+def operator(shape, sigma, window):
+    """The dense operator of any kind of window."""
+    if isinstance(window, HeatKernel):
+        return heat(shape, sigma, window.boundary)
+    return dense(shape, sigma, window.size, window.boundary, window.normalise)
 
 
 def apply(operator, x, axis):

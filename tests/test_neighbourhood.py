@@ -1,152 +1,13 @@
-import chex
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
 
-from lgnn_jax import Grid, Window, grid_shape, largest_sigma, smooth
-from tests.reference import algorithm_1, apply, dense
-
-WIDTHS = [*range(1, 65), 128, 160, 256, 320, 512, 640]
-
-
-def random(shape, seed=0, dtype=np.float32):
-    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
-
-
-@pytest.mark.parametrize("sigma", [0.3, 0.5, 0.84])
-def test_smooth_is_scipys_gaussian_filter_on_every_width(sigma):
-    smoothed, expected = [], []
-    for width in WIDTHS:
-        x, (m, n) = random((2, 3, width), seed=width), grid_shape(width)
-        smoothed.append(np.asarray(smooth(x, Grid((m, n)), sigma)))
-        plane = x.reshape(2, 3, m, n).astype(np.float64)
-        filtered = [
-            gaussian_filter(plane[index], sigma, mode="nearest", radius=1) for index in np.ndindex(2, 3)
-        ]
-        expected.append(np.reshape(filtered, x.shape))
-    for width, got, want in zip(WIDTHS, smoothed, expected, strict=True):
-        np.testing.assert_allclose(got, want, atol=2e-6, rtol=0, err_msg=f"width {width}")
-
-
-@pytest.mark.parametrize("m, n", [(8, 8), (16, 8), (7, 1)])
-def test_the_separable_form_is_algorithm_1_as_printed(m, n):
-    oihw = random((m * n, 5, 3, 3))
-    printed = algorithm_1(jnp.asarray(oihw), m, n, 0.5)
-    np.testing.assert_allclose(smooth(oihw, Grid((m, n), axis=0), 0.5), printed, atol=1e-6)
-    hwio = smooth(oihw.transpose(2, 3, 1, 0), Grid((m, n)), 0.5)
-    np.testing.assert_allclose(hwio, printed.transpose(2, 3, 1, 0), atol=1e-6)
-
-
-CASES = [
-    ((4, 4), -1, 0.5, Window()),
-    ((8, 2), 0, 0.84, Window()),
-    ((5, 3), 1, 0.5, Window(boundary="wrap")),
-    ((7, 1), -1, 0.7, Window(5)),
-    ((1, 1), -1, 0.5, Window(5, normalise=False)),
-    ((3, 2), -1, 1.1, Window(7, boundary="wrap")),
-    ((6,), 0, 0.5, Window()),
-    ((2, 3, 4), -2, 0.6, Window(normalise=False)),
-    ((4, 4), -1, 3.0, Window(allow_indefinite=True)),
-    ((4, 4), -1, 0.0, Window(5)),
-]
-
-
-class SmoothAgainstDense(chex.TestCase):
-    """Every form against the dense float64 operator, eager and compiled."""
-
-    @chex.variants(with_jit=True, without_jit=True)
-    def test_every_window_and_grid(self):
-        for shape, axis, sigma, window in CASES:
-            grid = Grid(shape, axis)
-            full = [3, 2, 4]
-            full[axis] = grid.units
-            x = random(tuple(full))
-            operator = dense(shape, sigma, window.size, window.boundary, window.normalise)
-            got = self.variant(
-                lambda x, grid=grid, sigma=sigma, window=window: smooth(x, grid, sigma, window)
-            )(x)
-            assert got.shape == x.shape and got.dtype == x.dtype
-            np.testing.assert_allclose(got, apply(operator, x, axis), atol=2e-6, err_msg=f"{grid} {window}")
-
-    @chex.variants(with_jit=True, without_jit=True)
-    def test_under_vmap(self):
-        x, grid = random((6, 2, 12)), Grid((4, 3))
-        got = self.variant(jax.vmap(lambda x: smooth(x, grid, 0.5)))(x)
-        np.testing.assert_allclose(got, apply(dense((4, 3), 0.5), x, 2), atol=1e-6)
-        widths = jnp.array([0.0, 0.3, 0.8])
-        got = self.variant(jax.vmap(lambda sigma: smooth(x, grid, sigma)))(widths)
-        for result, sigma in zip(got, widths, strict=True):
-            np.testing.assert_allclose(result, apply(dense((4, 3), float(sigma)), x, 2), atol=1e-6)
-
-
-@pytest.mark.parametrize("dtype, tolerance", [("float16", 2e-3), ("bfloat16", 2e-2), ("float32", 1e-6)])
-def test_the_dtype_is_kept(dtype, tolerance):
-    x = jnp.asarray(random((3, 64)), dtype)
-    smoothed = smooth(x, Grid((8, 8)), 0.5)
-    assert smoothed.dtype == x.dtype
-    expected = apply(dense((8, 8), 0.5), np.asarray(x, np.float64), 1)
-    np.testing.assert_allclose(np.asarray(smoothed, np.float64), expected, atol=tolerance)
-
-
-@pytest.mark.parametrize("boundary", ["edge", "wrap"])
-@pytest.mark.parametrize("shape", [(8, 8), (16, 8), (7, 1), (1, 1)])
-def test_with_three_taps_it_is_symmetric_and_keeps_constants_and_totals(shape, boundary):
-    units = np.prod(shape)
-    operator = np.asarray(
-        smooth(np.eye(units, dtype=np.float32), Grid(shape), 0.6, Window(boundary=boundary))
-    )
-    np.testing.assert_allclose(operator, operator.T, atol=1e-7)
-    np.testing.assert_allclose(operator.sum(0), 1, atol=1e-6)
-    np.testing.assert_allclose(operator.sum(1), 1, atol=1e-6)
-
-
-def test_the_kernel_and_the_spectrum_are_the_papers():
-    operator = np.asarray(smooth(np.eye(64, dtype=np.float32), Grid((8, 8)), 0.5), np.float64)
-    centre = operator[27].reshape(8, 8)[2:5, 2:5]
-    np.testing.assert_allclose(centre[1], [0.0838195, 0.619347, 0.0838195], atol=1e-6)
-    np.testing.assert_allclose(centre[0], [0.0113437, 0.0838195, 0.0113437], atol=1e-6)
-    one = 0.786986 + 2 * 0.106507 * np.cos(np.pi * np.arange(8) / 8)
-    expected = np.sort(np.outer(one, one).ravel())
-    np.testing.assert_allclose(np.sort(np.linalg.eigvalsh(operator)), expected, atol=3e-6)
-    assert expected.min() > 0.329
-
-
-def test_smooth_is_linear():
-    x, y, grid = random((5, 64)), random((5, 64), seed=1), Grid((8, 8))
-    together = smooth(2 * x - 3 * y, grid, 0.5)
-    np.testing.assert_allclose(together, 2 * smooth(x, grid, 0.5) - 3 * smooth(y, grid, 0.5), atol=5e-6)
-
-
-@pytest.mark.parametrize("sigma", [0, 0.0, np.float32(0), 1e-30])
-def test_sigma_zero_is_the_identity(sigma):
-    x = random((5, 64))
-    np.testing.assert_array_equal(smooth(x, Grid((8, 8)), sigma), x)
-    np.testing.assert_array_equal(smooth(x, Grid((8, 8)), jnp.float32(sigma)), x)
-
-
-@pytest.mark.parametrize("sigma", [0.0, 1e-30, 1e-3, 0.05, 0.06, 0.5])
-def test_gradients_with_respect_to_sigma_are_finite_and_right(sigma):
-    x, grid = jnp.asarray(random((5, 64))), Grid((8, 8))
-
-    def energy(sigma):
-        return (smooth(x, grid, sigma) ** 2).sum()
-
-    slope = float(jax.grad(energy)(jnp.float32(sigma)))
-    assert np.isfinite(slope)
-    if sigma == 0.5:
-        step = 1e-2
-        difference = (energy(jnp.float32(sigma + step)) - energy(jnp.float32(sigma - step))) / (2 * step)
-        np.testing.assert_allclose(slope, difference, rtol=1e-2)
-
-
-def test_the_gradient_with_respect_to_x_is_the_transposed_operator():
-    grid, window = Grid((5, 3)), Window(5)
-    x, cotangent = random((4, 15)), random((4, 15), seed=1)
-    _, pull = jax.vjp(lambda x: smooth(x, grid, 0.9, window), jnp.asarray(x))
-    expected = apply(dense((5, 3), 0.9, 5).T, cotangent, 1)
-    np.testing.assert_allclose(pull(jnp.asarray(cotangent))[0], expected, atol=1e-6)
+from lgnn_jax import Grid, HeatKernel, Window, largest_sigma, smooth
+from lgnn_jax.neighbourhood import heat_matrix
+from tests.reference import dense, heat
 
 
 @pytest.mark.parametrize("boundary", ["edge", "wrap"])
@@ -162,37 +23,40 @@ def test_the_largest_sigma_separates_definite_from_indefinite(size, limit, bound
     assert np.linalg.eigvalsh((beyond + beyond.T) / 2)[0] < 0
 
 
-@pytest.mark.parametrize(
-    "sigma, words",
-    [(-0.1, "at least 0"), (float("nan"), "finite"), (float("inf"), "finite"), (1.0, "indefinite")]
-    + [("0.5", "number"), (np.ones(2), "scalar"), (True, "number")],
-)
-def test_smooth_refuses_a_wrong_sigma(sigma, words):
-    with pytest.raises(ValueError, match=words):
-        smooth(np.ones((3, 64), np.float32), Grid((8, 8)), sigma)
-
-
-def test_the_refusal_names_the_limit_and_can_be_lifted():
-    x = np.ones((3, 64), np.float32)
-    with pytest.raises(ValueError, match=r"at most 0\.8493.*allow_indefinite=True"):
-        smooth(x, Grid((8, 8)), 0.85)
-    smooth(x, Grid((8, 8)), 0.849)
-    smooth(x, Grid((8, 8)), 0.85, Window(allow_indefinite=True))
-
-
 @pytest.mark.parametrize("size", [2, 4, 1, 0, -3, 2.5, "3"])
 def test_windows_have_an_odd_number_of_taps(size):
     with pytest.raises(ValueError, match="odd integer of at least 3, got"):
         Window(size)
 
 
-def test_unknown_boundaries_are_refused():
-    with pytest.raises(ValueError, match="'edge', 'wrap', got 'reflect'"):
-        Window(boundary="reflect")
+@pytest.mark.parametrize("kind", [Window, HeatKernel])
+def test_unknown_boundaries_are_refused(kind):
+    with pytest.raises(ValueError, match=f"{kind.__name__} boundary .* 'edge', 'wrap', got 'reflect'"):
+        kind(boundary="reflect")
 
 
-def test_smooth_refuses_integers_and_other_shapes():
-    with pytest.raises(TypeError, match="floating array, got int32"):
-        smooth(np.ones((3, 64), np.int32), Grid((8, 8)), 0.5)
-    with pytest.raises(ValueError, match="has 63 units on axis -1"):
-        smooth(np.ones((3, 63), np.float32), Grid((8, 8)), 0.5)
+@pytest.mark.parametrize("boundary", ["edge", "wrap"])
+@pytest.mark.parametrize("length", [1, 2, 3, 7, 8, 32])
+def test_the_heat_kernel_is_the_exponential_of_the_laplacian(length, boundary):
+    for sigma in (0.1, 0.5, 2.0, 30.0):
+        found = heat_matrix(length, sigma, HeatKernel(boundary), jnp.float32)
+        np.testing.assert_allclose(found, heat((length,), sigma, boundary), atol=2e-6)
+    np.testing.assert_array_equal(
+        heat_matrix(length, 0.0, HeatKernel(boundary), jnp.float32), np.eye(length)
+    )
+
+
+@pytest.mark.parametrize("sigma", [0.5, 1.0, 3.0])
+def test_the_heat_kernels_width_is_its_standard_deviation(sigma):
+    impulse = jnp.zeros(101).at[50].set(1.0)
+    spread = smooth(impulse, Grid((101,)), sigma, HeatKernel())
+    assert float((spread * (jnp.arange(101) - 50) ** 2).sum()) == pytest.approx(sigma**2, rel=1e-3)
+
+
+def test_the_heat_kernel_takes_any_width():
+    assert largest_sigma(HeatKernel()) == math.inf
+    x = np.random.default_rng(0).standard_normal((3, 32)).astype(np.float32)
+    flat = smooth(x, Grid((8, 4)), 1e3, HeatKernel())
+    np.testing.assert_allclose(flat, np.broadcast_to(x.mean(1, keepdims=True), x.shape), atol=1e-6)
+    slope = jax.grad(lambda sigma: (smooth(x, Grid((8, 4)), sigma, HeatKernel()) ** 2).sum())
+    assert float(slope(0.0)) == 0 and np.isfinite(slope(1.0))

@@ -95,7 +95,8 @@ def test_the_state_is_the_same_whether_sigma_is_a_schedule():
         (dict(sigma=0.9), "largest|at most 0.8493"),
         (dict(sigma="x"), "number"),
     ]
-    + [(dict(sigma=1.3, window=Window(5)), r"at most 1\.2011")],
+    + [(dict(sigma=1.3, window=Window(5)), r"at most 1\.2011"), (dict(window=5), r"such as Window\(5\)")]
+    + [(dict(sigma=lambda count: 0.5, window="wrap"), "window must be")],
 )
 def test_the_factory_refuses_a_wrong_sigma(arguments, words):
     with pytest.raises(ValueError, match=words):

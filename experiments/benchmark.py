@@ -1,0 +1,290 @@
+"""What things cost, each against its alternatives in the same run."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+
+from experiments import cli, models, report
+from experiments.config import configure
+from experiments.data import Dataset
+from experiments.step import PlacedData, Trainer, order
+from lgnn_jax import ConvLayout, Grid, lgnn
+
+Call = Callable[[], Any]
+
+
+@click.group()
+def main() -> None:
+    """Measures what things cost, as ratios within one run: machines are shared and timings noisy."""
+
+
+@main.command("filter")
+@click.option(
+    "--nets",
+    default=",".join(models.NETS),
+    show_default=True,
+    help="Networks whose gradients are smoothed, at full width and 100 classes.",
+)
+@click.option(
+    "--repeats", default=30, show_default=True, type=click.IntRange(3), help="Timings of each form."
+)
+@click.option(
+    "--batches",
+    default="32,128",
+    show_default=True,
+    help="Batch sizes at which a whole training step of the first net is timed; of the others, the last.",
+)
+@click.option("--no-steps", is_flag=True, help="Leave the training steps out, which take most of the time.")
+def filter_command(nets: str, repeats: int, batches: str, no_steps: bool) -> None:
+    """The cost of smoothing the gradients of a network, in copies of them in memory.
+
+    alone: lgnn as a program of its own. added: what chain(lgnn, add_decayed_weights, sgd) takes beyond the
+    same without lgnn, compiled with the update of the parameters. literal: the padded depthwise convolution
+    that the method is defined by. PyTorch: its Algorithm 1, in PyTorch on the CPU.
+    """
+    try:
+        sizes = [int(size) for size in batches.split(",")]
+    except ValueError:
+        raise click.UsageError(f"--batches takes numbers such as 32,128, got {batches!r}.") from None
+    names = nets.split(",")
+    for name in names:
+        if name not in models.NETS:
+            raise click.UsageError(f"Unknown net {name!r}. Known: {', '.join(models.NETS)}.")
+    torch = importlib.util.find_spec("torch") is not None
+    if not torch:
+        cli.say("PyTorch is not installed; its column is left out (pip install torch)")
+    rows, lines = [], []
+    for index, name in enumerate(names):
+        cli.say(f"{name} ...")
+        cost = filter_cost(name, repeats, torch)
+        steps = (
+            {}
+            if no_steps
+            else {size: step_seconds(name, size) for size in (sizes if not index else sizes[-1:])}
+        )
+        rows.append(_row(name, cost, steps))
+        for size, seconds in steps.items():
+            lines.append(
+                f"{name}, batch {size}: a step takes {seconds:.2f} s, of which lgnn {cost['added']:.4f} s, "
+                f"{cost['added'] / seconds:.2%}"
+            )
+    print(f"{machine()}; median (quartiles) of {repeats}", "", *report.table(_HEADER, rows), sep="\n")
+    if lines:
+        print(
+            "",
+            "Gradients, and so the cost, do not depend on batch or image size; a step does:",
+            "",
+            sep="\n",
+        )
+        print("\n".join(f"- {line}" for line in lines))
+
+
+_HEADER = [
+    "net",
+    "MB",
+    "copy, ms",
+    "alone",
+    "added",
+    "literal",
+    "PyTorch",
+    "of a step",
+    "temporary",
+    "compiling",
+]
+
+
+def _row(name: str, cost: dict[str, Any], steps: dict[int, float]) -> list[str]:
+    copy = cost["copy"]
+
+    def copies(key: str) -> str:
+        if key not in cost:
+            return "-"
+        low, middle, high = (quartile / copy[1] for quartile in cost[key])
+        return f"{middle:.2f} ({low:.2f}-{high:.2f})"
+
+    size = max(steps, default=None)
+    return [
+        name,
+        f"{cost['bytes'] / 1e6:.0f}",
+        f"{copy[1] * 1e3:.2f}",
+        copies("alone"),
+        f"{cost['added'] / copy[1]:.2f}",
+        copies("literal"),
+        copies("pytorch"),
+        "-" if size is None else f"{cost['added'] / steps[size]:.2%} at {size}",
+        f"{cost['temporary'] / 1e3:.0f} kB (largest layer {cost['largest'] / 1e6:.1f} MB)",
+        f"{cost['compiling']:+.1f} s",
+    ]
+
+
+def machine() -> str:
+    """The hardware and versions that a measurement was made with."""
+    device = jax.local_devices()[0]
+    where = f"{os.cpu_count()} CPU cores ({platform.machine()})"
+    if device.platform != "cpu":
+        where = f"{jax.local_device_count()} x {device.device_kind}"
+    return f"{where}, jax {jax.__version__}, Python {platform.python_version()}"
+
+
+def kernels(net: str) -> list[jax.Array]:
+    """Random gradients of a network's parameters, in the order of its tree."""
+    module = models.build(net)
+    shapes = jax.eval_shape(
+        lambda x: module.init(jax.random.key(0), x, train=False), jnp.zeros((1, 32, 32, 3))
+    )
+    draw = np.random.default_rng(0).standard_normal
+    return [jnp.asarray(draw(leaf.shape), jnp.float32) for leaf in jax.tree.leaves(shapes["params"])]
+
+
+def filter_cost(net: str, repeats: int, torch: bool) -> dict[str, Any]:
+    """Seconds of every form (lower quartile, median, upper quartile), bytes, and compile time."""
+    gradients = kernels(net)
+    grids = ConvLayout().grids(gradients)
+    filtered = [(g, grid) for g, grid in zip(gradients, grids, strict=True) if grid is not None]
+    only = [g for g, _ in filtered]
+    smoothing = lgnn(0.5)
+    state = smoothing.init(only)
+    alone = _compiled(lambda g: smoothing.update(g, state)[0], only)
+    copy = _compiled(lambda g: [jnp.copy(leaf) for leaf in g], only)
+    literal = _compiled(
+        lambda g: [depthwise(leaf, grid) for leaf, (_, grid) in zip(g, filtered, strict=True)], only
+    )
+    plain, compiling_plain = _update(optax.identity(), gradients)
+    smoothed, compiling = _update(smoothing, gradients)
+    forms: dict[str, Call] = {
+        "copy": lambda: copy(only),
+        "alone": lambda: alone(only),
+        "literal": lambda: literal(only),
+        "plain": plain,
+        "smoothed": smoothed,
+    }
+    if torch:
+        forms["pytorch"] = algorithm_1(only, [grid for _, grid in filtered])
+    times = _interleaved(forms, repeats)
+    differences = np.subtract(times["smoothed"], times["plain"])
+    quartiles = {name: np.quantile(values, (0.25, 0.5, 0.75)) for name, values in times.items()}
+    return quartiles | {
+        "added": max(float(np.median(differences)), 0.0),
+        "bytes": sum(leaf.nbytes for leaf in only),
+        "largest": max(leaf.nbytes for leaf in only),
+        "temporary": alone.memory_analysis().temp_size_in_bytes,
+        "compiling": compiling - compiling_plain,
+    }
+
+
+def _compiled(f: Callable[..., Any], *args: Any, **options: Any):
+    return jax.jit(f, **options).lower(*args).compile()
+
+
+def _update(first: optax.GradientTransformation, gradients: Sequence[jax.Array]) -> tuple[Call, float]:
+    """A call that updates parameters in place with ``first`` at the head of the chain, and its compile time."""
+    tx = optax.chain(first, optax.add_decayed_weights(5e-4), optax.sgd(0.1, momentum=0.9))
+
+    def step(gradients, params, state):
+        updates, state = tx.update(gradients, state, params)
+        return optax.apply_updates(params, updates), state
+
+    carry = [jnp.copy(g) for g in gradients], tx.init(gradients)
+    started = time.perf_counter()
+    compiled = _compiled(step, gradients, *carry, donate_argnums=(1, 2))
+    seconds = time.perf_counter() - started
+
+    def call():
+        nonlocal carry
+        carry = compiled(gradients, *carry)
+        return carry
+
+    return call, seconds
+
+
+def _interleaved(forms: dict[str, Call], repeats: int) -> dict[str, list[float]]:
+    """Seconds a call, every form in turn, so that whatever else the machine does meets them all.
+
+    Accelerators get several calls at once, whose start-up then overlaps.
+    """
+    at_once = 1 if jax.default_backend() == "cpu" else 20
+    for call in forms.values():
+        jax.block_until_ready(call())
+    times: dict[str, list[float]] = {name: [] for name in forms}
+    for _ in range(repeats):
+        for name, call in forms.items():
+            started = time.perf_counter()
+            for _ in range(at_once):
+                result = call()
+            jax.block_until_ready(result)
+            times[name].append((time.perf_counter() - started) / at_once)
+    return times
+
+
+def depthwise(gradient: jax.Array, grid: Grid, sigma: float = 0.5) -> jax.Array:
+    """The method as it is defined: filters to maps, replication padding, a depthwise Gaussian convolution."""
+    maps = gradient.reshape(1, -1, *grid.shape)
+    channels = maps.shape[1]
+    padded = jnp.pad(maps, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge")
+    window = jnp.broadcast_to(_gaussian(sigma), (channels, 1, 3, 3))
+    smoothed = lax.conv_general_dilated(
+        padded, window, (1, 1), "VALID", feature_group_count=channels, precision=lax.Precision.HIGHEST
+    )
+    return smoothed.reshape(gradient.shape)
+
+
+def algorithm_1(gradients: Sequence[jax.Array], grids: Sequence[Grid], sigma: float = 0.5) -> Call:
+    """A call of the same in PyTorch, on kernels stored as PyTorch stores them (OIHW), on the CPU."""
+    import torch
+
+    stored = [torch.from_numpy(np.array(g).transpose(3, 2, 0, 1).copy()) for g in gradients]
+    window = torch.from_numpy(np.array(_gaussian(sigma)))
+
+    @torch.no_grad()
+    def call() -> None:
+        for gradient, grid in zip(stored, grids, strict=True):
+            channels = gradient[0].numel()
+            maps = gradient.reshape(grid.units, channels).T.reshape(1, channels, *grid.shape)
+            padded = torch.nn.functional.pad(maps, (1, 1, 1, 1), mode="replicate")
+            smoothed = torch.nn.functional.conv2d(
+                padded, window.expand(channels, 1, 3, 3).contiguous(), groups=channels
+            )
+            smoothed.reshape(channels, grid.units).T.reshape(gradient.shape).contiguous()
+
+    return call
+
+
+def _gaussian(sigma: float) -> np.ndarray:
+    taps = np.exp(-(np.arange(-1, 2) ** 2) / (2 * sigma**2))
+    return np.outer(taps, taps).astype(np.float32) / np.float32(taps.sum() ** 2)
+
+
+def step_seconds(net: str, batch: int, steps: int = 3) -> float:
+    """The shortest of a few whole training steps with lgnn, in seconds."""
+    draw = np.random.default_rng(0)
+    images = draw.integers(0, 256, (batch, 32, 32, 3), dtype=np.uint8)
+    labels = np.arange(batch, dtype=np.int32) % 100
+    data = Dataset("noise", images, labels, images[:1], labels[:1], tuple(map(str, range(100))))
+    config, _ = configure(data, net=net, variant="constant", batch=batch)
+    trainer = Trainer(config, PlacedData(data))
+    state, keys = trainer.start(0)
+    examples = order(0, 0, batch, batch)[0]
+    times = []
+    for _ in range(steps):
+        started = time.perf_counter()
+        state = trainer.step(state, keys, examples)
+        jax.block_until_ready(state)
+        times.append(time.perf_counter() - started)
+    return min(times[1:])
+
+
+if __name__ == "__main__":
+    cli.start(main)
