@@ -42,7 +42,7 @@ def path_name(path: Sequence[Any]) -> str:
                 break
         else:
             names.append(str(entry))
-    if len(names) > 1 and names[-1] == "value":
+    if len(names) > 1 and path[-1] == jax.tree_util.GetAttrKey("value"):
         names.pop()
     return "/".join(names)
 

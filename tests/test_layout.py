@@ -114,6 +114,13 @@ def test_paths_are_the_same_for_linen_and_nnx():
     assert names[0] == names[1] == ["conv/kernel"]
 
 
+def test_a_key_of_a_dict_called_value_stays_in_the_path():
+    params = {"attention": {"key": jnp.zeros((4, 8)), "value": jnp.zeros((4, 8))}}
+    assert "attention/value  (4, 8)" in ConvLayout().describe(params)
+    grids = ConvLayout(table={"attention/value": (4, 2)}).grids(params)
+    assert grids == {"attention": {"key": None, "value": Grid((4, 2))}}
+
+
 def test_a_ready_tree_and_any_object_with_grids_serve_as_layouts():
     class Last:
         def grids(self, updates):
