@@ -35,7 +35,8 @@ def lgnn(
 
     It belongs first in the chain, on the raw gradient and before weight decay and momentum. The operator
     is positive definite up to :func:`largest_sigma`, so the smoothed gradient is a descent direction.
-    Under data parallelism put it after the gradients are averaged; it holds no collectives itself.
+    Under data parallelism put it after the gradients are averaged; it holds no collectives itself. Keep it
+    outside ``optax.flatten``, which makes one vector of the tree: there are no kernels left to smooth.
 
     Args:
       sigma: Width of the neighbourhood in grid steps, at least 0 (0 is the identity); or a schedule from

@@ -4,7 +4,7 @@ import numpy as np
 import optax
 import pytest
 
-from lgnn_jax import ConvLayout, Grid, LGNNState, Window, decreasing_sigma, lgnn, smooth
+from lgnn_jax import ConvLayout, LGNNState, Window, decreasing_sigma, lgnn
 from tests.reference import apply, dense
 
 
@@ -83,11 +83,6 @@ def test_a_schedule_is_read_before_the_count_is_incremented():
     assert seen == [0, 1, 2] and int(state.count) == 3
 
 
-def test_the_state_is_the_same_whether_sigma_is_a_schedule():
-    constant, scheduled = (lgnn(sigma).init(params()) for sigma in (0.5, decreasing_sigma(0.5, 2, 2)))
-    assert jax.tree.structure(constant) == jax.tree.structure(scheduled)
-
-
 @pytest.mark.parametrize(
     "arguments, words",
     [
@@ -133,28 +128,6 @@ def test_init_and_update_name_the_leaf_that_does_not_fit():
         tx.update(params(), LGNNState(jnp.int32(0)))
 
 
-@pytest.mark.parametrize("empty", [{}, (), None, {"a": None}])
-def test_trees_without_leaves_pass(empty):
-    tx = lgnn()
-    updates, _ = tx.update(empty, tx.init(empty))
-    assert updates == empty
-
-
-def test_init_needs_shapes_only():
-    shapes = jax.eval_shape(params)
-    assert int(lgnn().init(shapes).count) == 0
-
-
-def test_one_compilation_serves_every_step():
-    tx = optax.chain(lgnn(decreasing_sigma(0.5, 3, 2)), optax.sgd(0.1))
-    update = jax.jit(tx.update)
-    updates = params()
-    state = tx.init(updates)
-    for _ in range(6):
-        _, state = update(updates, state)
-    assert update._cache_size() == 1
-
-
 def test_eight_devices_give_exactly_what_one_gives():
     updates, tx = params(), lgnn(0.5)
     alone, _ = jax.jit(tx.update)(updates, tx.init(updates))
@@ -163,29 +136,3 @@ def test_eight_devices_give_exactly_what_one_gives():
     assert jax.device_count() == 8
     for device in range(8):
         jax.tree.map(lambda a, b, d=device: np.testing.assert_array_equal(a, b[d]), alone, mapped)
-
-
-def test_different_layers_take_different_sigmas_through_partition():
-    labels = {"conv": "narrow", "deep": "wide", "norm": "wide", "dense": "wide"}
-    tx = optax.partition({"narrow": lgnn(0.2), "wide": lgnn(0.8)}, labels)
-    updates = params()
-    smoothed, _ = tx.update(updates, tx.init(updates))
-    np.testing.assert_allclose(
-        smoothed["conv"]["kernel"], smooth(updates["conv"]["kernel"], Grid((4, 4)), 0.2), atol=1e-7
-    )
-    np.testing.assert_allclose(
-        smoothed["deep"]["kernel"], smooth(updates["deep"]["kernel"], Grid((7, 2)), 0.8), atol=1e-7
-    )
-
-
-def test_inject_hyperparams_takes_sigma_and_leaves_layout_and_window_alone():
-    make = optax.inject_hyperparams(lgnn)
-    tx = make(sigma=0.5, layout=ConvLayout(table={16: (8, 2)}), window=Window(5))
-    updates = params()
-    state = tx.init(updates)
-    smoothed, state = jax.jit(tx.update)(updates, state)
-    expected = smooth(updates["conv"]["kernel"], Grid((8, 2)), 0.5, Window(5))
-    np.testing.assert_allclose(smoothed["conv"]["kernel"], expected, atol=1e-6)
-    state.hyperparams["sigma"] = jnp.float32(0)
-    untouched, _ = jax.jit(tx.update)(updates, state)
-    np.testing.assert_array_equal(untouched["conv"]["kernel"], updates["conv"]["kernel"])
