@@ -206,13 +206,13 @@ class RunConfig:
         shapes = jax.eval_shape(
             lambda x: module.init(jax.random.key(0), x, train=False), jnp.zeros((1, 32, 32, 3))
         )
-        self.measured_layout.grids(shapes["params"])
         widths = {leaf.shape[-1] for leaf in jax.tree.leaves(shapes["params"]) if len(leaf.shape) == 4}
         if min(widths) < 2:
             raise ValueError(
                 f"{self.net} at width {self.width:g} has layers of 1 filter, and a grid needs 2. Use "
                 "a larger width."
             )
+        self.measured_layout.grids(shapes["params"])
         for width, _ in self.grids:
             if width not in widths:
                 raise ValueError(

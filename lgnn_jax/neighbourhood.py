@@ -90,8 +90,9 @@ class HeatKernel:
     Example:
       >>> import jax.numpy as jnp
       >>> from lgnn_jax import Grid, HeatKernel, smooth
-      >>> print(smooth(jnp.array([1.0, 0.0, 0.0, 0.0]), Grid((4,)), 2.0, HeatKernel()).round(2))
-      [0.39 0.3  0.19 0.12]
+      >>> spread = smooth(jnp.array([1.0, 0.0, 0.0, 0.0]), Grid((4,)), 2.0, HeatKernel())
+      >>> [round(float(value), 2) for value in spread]
+      [0.39, 0.3, 0.19, 0.12]
 
     Source:
       Kondor and Lafferty, "Diffusion kernels on graphs and other discrete input spaces", ICML 2002.

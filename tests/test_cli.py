@@ -89,7 +89,7 @@ def test_wrong_input_is_one_line_and_exit_code_2(command, arguments, words, tmp_
         (
             KeyboardInterrupt(),
             130,
-            "stopped; finished runs are kept, and the same command goes on from them",
+            "stopped; finished runs are kept and will be reused, an unfinished one starts anew",
         ),
         (
             PermissionError(13, "Permission denied", "runs/a"),
@@ -99,6 +99,8 @@ def test_wrong_input_is_one_line_and_exit_code_2(command, arguments, words, tmp_
     ],
 )
 def test_a_run_that_cannot_go_on_is_one_line(raised, code, line, monkeypatch, capsys):
+    monkeypatch.setattr(os, "_exit", sys.exit)
+
     def raising(*_):
         raise raised
 
