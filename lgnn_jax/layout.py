@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import operator
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -53,7 +54,7 @@ class ConvLayout:
 
     By default every floating leaf with four dimensions gets a grid on its last axis, as Flax and Haiku
     store kernels (HWIO), of the most square shape. All other leaves (biases, normalisation, dense
-    kernels) get none.
+    kernels) get none, nor do those with a single weight a filter (the biases of Equinox's ``Conv3d``).
 
     Args:
       where: ``where(path, leaf) -> bool`` narrows the choice; ``path`` is like
@@ -104,7 +105,8 @@ class ConvLayout:
                 f"The layout's table names {', '.join(map(repr, sorted(unknown)))}, which the tree does "
                 f"not have. Its leaves are: {known}."
             )
-        return structure.unflatten([self._choose(name, leaf, table)[0] for name, leaf in named])
+        chosen = [self._choose(name, leaf, table)[0] for name, leaf in named]
+        return jax.tree_util.tree_unflatten(structure, chosen)
 
     def describe(self, params: Any) -> str:
         """A readable table of every leaf: its path, its shape, and its grid or why it has none.
@@ -118,10 +120,10 @@ class ConvLayout:
           kernel  (3, 3, 3, 64)  8x8 on axis -1
         """
         self.grids(params)  # Raises for what does not fit.
-        rows = [("path", "shape", "grid")]
+        rows, table = [("path", "shape", "grid")], self._table
         for path, leaf in jax.tree_util.tree_leaves_with_path(params):
             name = path_name(path)
-            grid, reason = self._choose(name, leaf, self._table)
+            grid, reason = self._choose(name, leaf, table)
             text = f"{'x'.join(map(str, grid.shape))} on axis {grid.axis}" if grid else f"- ({reason})"
             rows.append((name, str(tuple(getattr(leaf, "shape", ()))), text))
         widths = [max(len(row[column]) for row in rows) for column in range(2)]
@@ -129,7 +131,7 @@ class ConvLayout:
 
     @property
     def _table(self) -> dict[Any, tuple[int, ...]]:
-        return dict(self.table or ())
+        return dict(_frozen(self.table))
 
     def _choose(self, name: str, leaf: Any, table: Mapping[Any, Any]) -> tuple[Grid | None, str]:
         """The leaf's grid, or None and the reason."""
@@ -146,6 +148,8 @@ class ConvLayout:
         units = shape[self.axis]
         if units == 0:
             return None, "no units"
+        if math.prod(shape) == units and name not in table:
+            return None, "one weight a filter, a bias"
         if name in table:
             grid = Grid(table[name], self.axis)
             grid.check(shape, repr(name))
@@ -195,6 +199,7 @@ def resolve(layout: Any, updates: Any) -> list[Grid | None]:
       ValueError: If the grids' tree does not match ``updates`` or a grid does not hold its leaf.
     """
     grids = layout.grids(updates) if isinstance(layout, Layout) else layout
+    structure: Any
     leaves, structure = jax.tree_util.tree_flatten_with_path(updates)
     try:
         chosen = structure.flatten_up_to(grids)

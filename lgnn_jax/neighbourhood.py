@@ -161,12 +161,13 @@ def check_sigma(sigma: Any, window: Window | HeatKernel) -> None:
     value = float(sigma)
     if not math.isfinite(value) or value < 0:
         raise ValueError(f"sigma must be finite and at least 0, in grid steps; got {value!r}.")
-    if value > largest_sigma(window) and not window.allow_indefinite:
-        raise ValueError(
-            f"sigma {value:g} makes a window of {window.size} taps indefinite: part of the gradient "
-            f"would be ascended. Use at most {largest_sigma(window):.4f}, window=HeatKernel() for any "
-            "width, or Window(..., allow_indefinite=True)."
-        )
+    if isinstance(window, HeatKernel) or window.allow_indefinite or value <= largest_sigma(window):
+        return
+    raise ValueError(
+        f"sigma {value:g} makes a window of {window.size} taps indefinite: part of the gradient would be "
+        f"ascended. Use at most {largest_sigma(window):.4f}, window=HeatKernel() for any width, or "
+        "Window(..., allow_indefinite=True)."
+    )
 
 
 def taps(sigma: jax.typing.ArrayLike, window: Window, dtype: jax.typing.DTypeLike) -> jax.Array:

@@ -28,7 +28,7 @@ from lgnn_jax.neighbourhood import HeatKernel, Window, check_sigma, heat_matrix,
 try:
     from jax.sharding import reshard
 except ImportError:  # jax before 0.7
-    from jax.experimental.shard import reshard
+    from jax.experimental.shard import reshard  # type: ignore[import-not-found, no-redef]
 
 # Above this many taps in all (7x7, say) the flat form makes a pass per grid dimension.
 _MOST_TAPS_AT_ONCE = 27
@@ -60,7 +60,9 @@ def smooth(
     ``HeatKernel(any)``         yes        yes              yes           always
     ==========================  =========  ===============  ============  =================
 
-    Arithmetic is in float32 or better, and the result is cast back at the end. Compiled once per shape,
+    Arithmetic is in float32 or better, and the result is rounded to the dtype of ``x`` once, at the end: for
+    values around 1 its error against float64 is below 4e-15 in float64, 1e-6 in float32, 2e-3 in float16 and
+    1.6e-2 in bfloat16, on any backend, whatever its default precision. Compiled once per shape,
     differentiable in ``x`` and ``sigma`` (finite at 0), and ``vmap``-able. A value that is not finite spreads
     to its neighbours within the window; on a single CPU device also to weights that are as near in memory
     (the next input channel's), and with a heat kernel to the whole grid. Where gradients may not be finite

@@ -17,7 +17,7 @@ from lgnn_jax.smoothing import smooth
 class LGNNState(NamedTuple):
     """State of :func:`lgnn`: the number of updates so far, whether or not sigma is a schedule."""
 
-    count: jax.Array  # shape=(), dtype=jnp.int32
+    count: jax.Array  # type: ignore[assignment]  # shape=(), dtype=jnp.int32; hides tuple.count
 
 
 def lgnn(

@@ -152,3 +152,10 @@ def test_describe_gives_every_leaf_and_the_reason():
     assert any("conv_1/kernel" in line and "4x3 on axis -1" in line for line in text)
     assert any("conv_0/kernel" in line and "left out by where" in line for line in text)
     assert any("steps" in line and "not a floating array" in line for line in text)
+
+
+def test_a_single_weight_a_filter_is_a_bias_unless_the_table_names_it():
+    tree = {"bias": jnp.zeros((64, 1, 1, 1)), "weight": jnp.zeros((64, 3, 3, 3))}
+    assert ConvLayout(axis=0).grids(tree) == {"bias": None, "weight": Grid((8, 8), 0)}
+    assert ConvLayout(axis=0, table={"bias": (8, 8)}).grids(tree)["bias"] == Grid((8, 8), 0)
+    assert "one weight a filter" in ConvLayout(axis=0).describe(tree)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,7 +55,7 @@ def tiles(kernel: jax.typing.ArrayLike, grid: Grid) -> np.ndarray:
     return np.moveaxis(scaled, -1, 0).reshape(*grid.shape, *kernel.shape[:3])
 
 
-def cosine_maps(kernel: jax.typing.ArrayLike, grid: Grid, units: jax.typing.ArrayLike) -> np.ndarray:
+def cosine_maps(kernel: jax.typing.ArrayLike, grid: Grid, units: Sequence[int]) -> np.ndarray:
     """Cosine of some units' filters with all others, laid out on the grid; a unit with itself is 0.
 
     Args:
@@ -77,12 +79,12 @@ def cosine_maps(kernel: jax.typing.ArrayLike, grid: Grid, units: jax.typing.Arra
     Source:
       Tan, Khan, Guan, IJCNN 2020, Figure 2, with the cosine in the place of the Gram matrix.
     """
-    units = np.asarray(units, np.int64)
-    if units.ndim != 1 or ((units < 0) | (units >= grid.units)).any():
-        raise ValueError(f"units must be indices from 0 to {grid.units - 1}, got {units.tolist()}.")
-    cosine = _cosines(kernel, grid)[units]
-    cosine[np.arange(len(units)), units] = 0
-    return cosine.reshape(len(units), *grid.shape)
+    chosen = np.asarray(units, np.int64)
+    if chosen.ndim != 1 or ((chosen < 0) | (chosen >= grid.units)).any():
+        raise ValueError(f"units must be indices from 0 to {grid.units - 1}, got {chosen.tolist()}.")
+    cosine = _cosines(kernel, grid)[chosen]
+    cosine[np.arange(len(chosen)), chosen] = 0
+    return cosine.reshape(len(chosen), *grid.shape)
 
 
 def cosine_by_offset(kernel: jax.typing.ArrayLike, grid: Grid, reach: int = 4) -> np.ndarray:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from lgnn_jax.grid import Grid
 from lgnn_jax.inspect.filters import cosine_by_offset, cosine_maps, tiles
@@ -29,8 +32,8 @@ def first_layer(
     """
     pictures = {title: tiles(kernel, grid) for title, kernel in kernels.items()}
     rows, columns = grid.shape
-    figure = Figure(figsize=(3.2 * len(kernels), 3.2 * rows / columns + 0.5), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.12)
+    figure = Figure(figsize=(3.2 * len(kernels), 3.2 * rows / columns + 0.5))
+    figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.12))
     for axes, (title, tile) in zip(
         np.ravel(figure.subplots(1, len(pictures))), pictures.items(), strict=True
     ):
@@ -73,13 +76,13 @@ def offset_maps(
     columns = len(grids)
     figure = Figure(figsize=(1.25 * columns + 1.6, 1.35 * len(maps) + 0.7), layout="constrained")
     panels = figure.subplots(len(maps), columns, squeeze=False)
-    image = None
+    colours = ScalarMappable(Normalize(-largest, largest), _COLOURS)
     for row, (title, layers) in enumerate(maps.items()):
         panels[row, 0].set_ylabel(title, fontsize=11)
         for column, (layer, means) in enumerate(layers.items()):
             axes = panels[row, column]
             extent = (-reach - 0.5, reach + 0.5, reach + 0.5, -reach - 0.5)
-            image = axes.imshow(means, cmap=_COLOURS, vmin=-largest, vmax=largest, extent=extent)
+            axes.imshow(means, cmap=colours.cmap, norm=colours.norm, extent=extent)
             axes.set_facecolor("0.85")
             axes.set_xticks([-reach, 0, reach] if row == len(maps) - 1 else [])
             axes.set_yticks([-reach, 0, reach] if column == columns - 1 else [])
@@ -88,12 +91,12 @@ def offset_maps(
             if row == 0:
                 axes.set_title(layer, fontsize=10)
     figure.supxlabel("how far apart two filters are on the grid, in columns and in rows", fontsize=10)
-    figure.colorbar(image, ax=panels, label="mean cosine", shrink=0.9, aspect=30, extend="both")
+    figure.colorbar(colours, ax=panels, label="mean cosine", shrink=0.9, aspect=30, extend="both")
     return figure, maps
 
 
 def correlation_maps(
-    kernels: Mapping[str, jax.typing.ArrayLike], grid: Grid, units: list[int]
+    kernels: Mapping[str, jax.typing.ArrayLike], grid: Grid, units: Sequence[int]
 ) -> tuple[Figure, dict[str, np.ndarray]]:
     """How a layer's filters resemble a few of them, over the grid: a row a network, a column a unit.
 
@@ -114,19 +117,19 @@ def correlation_maps(
     size = ((columns * scale + 0.5) * len(units) + 1.5, (rows * scale + 0.4) * len(maps) + 0.3)
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(len(maps), len(units), squeeze=False)
-    image = None
+    colours = ScalarMappable(Normalize(-largest, largest), _COLOURS)
     for line, (title, cosines) in zip(panels, maps.items(), strict=True):
         line[0].set_ylabel(title, fontsize=12)
         for axes, unit, cosine in zip(line, units, cosines, strict=True):
             row, column = divmod(unit, columns)
             others = np.ma.masked_array(cosine, mask=np.arange(grid.units).reshape(grid.shape) == unit)
-            image = axes.imshow(others, cmap=_COLOURS, vmin=-largest, vmax=largest, interpolation="nearest")
+            axes.imshow(others, cmap=colours.cmap, norm=colours.norm, interpolation="nearest")
             axes.set_facecolor("0.6")
             axes.plot(column, row, marker="x", color="black", markersize=5)
             axes.set_title(f"filter [{row}, {column}]", fontsize=10)
             axes.set_xticks([])
             axes.set_yticks([])
     figure.colorbar(
-        image, ax=panels, label="cosine with the marked filter", shrink=0.8, aspect=30, extend="both"
+        colours, ax=panels, label="cosine with the marked filter", shrink=0.8, aspect=30, extend="both"
     )
     return figure, maps
