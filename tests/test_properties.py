@@ -138,6 +138,7 @@ trees = st.recursive(
 )
 
 
+@pytest.mark.filterwarnings("ignore:Axis -1 of")  # Some of the kernels are shaped like OIHW ones.
 @some
 @hypothesis.given(tree=trees, seed=seeds)
 def test_any_tree_keeps_its_structure_and_what_has_no_grid(tree, seed):
