@@ -246,7 +246,7 @@ def depthwise(gradient: jax.Array, grid: Grid, sigma: float = 0.5) -> jax.Array:
 def in_pytorch(
     gradients: Sequence[jax.Array], grids: Sequence[Grid], *, depthwise: bool, sigma: float = 0.5
 ) -> Call:
-    """A call of the same in PyTorch, on kernels stored as PyTorch stores them (OIHW), on the CPU.
+    """A call of the same in PyTorch, on kernels stored as PyTorch stores them (OIHW), on the CPU; it returns them.
 
     Algorithm 1 makes every weight of a filter a map of its own, ``(in * height * width, 1, m, n)``; as
     channels of a single one, depthwise, they are convolved faster.
@@ -257,7 +257,8 @@ def in_pytorch(
     window = torch.from_numpy(np.array(_gaussian(sigma)))[None, None]
 
     @torch.no_grad()
-    def call() -> None:
+    def call() -> list[Any]:
+        results = []
         for gradient, grid in zip(stored, grids, strict=True):
             count = gradient[0].numel()
             images, channels = (1, count) if depthwise else (count, 1)
@@ -265,7 +266,8 @@ def in_pytorch(
             padded = torch.nn.functional.pad(maps, (1, 1, 1, 1), mode="replicate")
             weights = window.expand(channels, 1, 3, 3).contiguous()
             smoothed = torch.nn.functional.conv2d(padded, weights, groups=channels)
-            smoothed.reshape(count, grid.units).T.reshape(gradient.shape).contiguous()
+            results.append(smoothed.reshape(count, grid.units).T.reshape(gradient.shape).contiguous())
+        return results
 
     return call
 
