@@ -12,13 +12,14 @@ import os
 import pathlib
 import zipfile
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 
 from experiments import cifar
 from experiments.images import SIZE, Decoder
 
-_CACHE_FORMAT = 1
+_CACHE_FORMAT = 2
 # Errors of tensorflow-datasets, by name: it is imported only where it is needed.
 _DOWNLOAD_ERRORS = ("DownloadError", "ExtractError", "NonMatchingChecksumError")
 
@@ -35,6 +36,8 @@ class Dataset:
       test_labels: int32 ``(test,)``.
       class_names: A name a class, at least two.
       notes: Sentences on what was changed while reading.
+      superclass_names: A name a group of classes; empty where the set has none.
+      superclass_of: The group of every class.
 
     Raises:
       ValueError: If a split is empty, shapes disagree or a label is out of range.
@@ -47,6 +50,8 @@ class Dataset:
     test_labels: np.ndarray
     class_names: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    superclass_names: tuple[str, ...] = ()
+    superclass_of: tuple[int, ...] = ()
 
     def __post_init__(self):
         if len(self.class_names) < 2:
@@ -317,15 +322,25 @@ def _read_tfds(name: str, folder: pathlib.Path) -> Dataset:
     test = next((split for split in ("test", "validation") if split in info.splits), None)
     if "train" not in info.splits or test is None:
         raise ValueError(f"{name!r} lacks a train or test split; it has {', '.join(info.splits)}.")
-    decode, arrays = Decoder(), {}
+    coarse = features.get("coarse_label")
+    coarse = coarse if isinstance(coarse, tfds.features.ClassLabel) else None
+    decode, arrays, groups = Decoder(), {}, np.zeros(label.num_classes, np.int32)
     for ours, theirs in (("train", "train"), ("test", test)):
-        images, labels = _read_split(builder, theirs, image_key, label_key, decode)
+        images, labels, groups_of = _read_split(builder, theirs, image_key, label_key, coarse, decode)
         arrays |= {f"{ours}_images": images, f"{ours}_labels": labels}
+        if ours == "train":
+            groups[labels] = groups_of
+        if (groups[labels] != groups_of).any():
+            coarse = None  # Not groups of classes.
     notes = decode.notes + (() if test == "test" else (f"the {test} split serves as test set",))
-    return Dataset(name, class_names=tuple(label.names), notes=notes, **arrays)
+    about: dict[str, Any] = {}
+    if coarse is not None:
+        about = {"superclass_names": tuple(coarse.names), "superclass_of": tuple(map(int, groups))}
+    return Dataset(name, class_names=tuple(label.names), notes=notes, **arrays, **about)
 
 
-def _read_split(builder, split: str, image_key: str, label_key: str, decode: Decoder):
+def _read_split(builder, split: str, image_key: str, label_key: str, coarse: Any, decode: Decoder):
+    """Pictures, labels and (where there is a feature ``coarse``) coarse labels of a split."""
     import tensorflow_datasets as tfds
 
     count = builder.info.splits[split].num_examples
@@ -337,12 +352,14 @@ def _read_split(builder, split: str, image_key: str, label_key: str, decode: Dec
         raise ValueError(f"Split {split!r} promises {count} pictures and holds {held}; prepare it again.")
     source = builder.as_data_source(split, decoders={image_key: tfds.decode.SkipDecoding()})
     images, labels = np.empty((count, SIZE, SIZE, 3), np.uint8), np.empty(count, np.int32)
+    groups = np.zeros(count, np.int32)
     for start in range(0, count, 1000):
         indices = range(start, min(start + 1000, count))
         for index, example in zip(indices, source.__getitems__(list(indices)), strict=True):
             images[index] = decode(example[image_key], f"picture {index} of split {split!r}")
             labels[index] = example[label_key]
-    return images, labels
+            groups[index] = example["coarse_label"] if coarse is not None else 0
+    return images, labels, groups
 
 
 def _records(path: os.PathLike) -> int:
@@ -368,12 +385,8 @@ def _cached(key: Iterable[str], read: Callable[[], Dataset], enabled: bool) -> D
             with file.open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
                 arrays = dict(stored)
             about = json.loads(arrays.pop("about").tobytes())
-            return Dataset(
-                about["name"],
-                class_names=tuple(about["class_names"]),
-                notes=tuple(about["notes"]),
-                **arrays,
-            )
+            lists = {name: tuple(value) for name, value in about.items() if isinstance(value, list)}
+            return Dataset(about["name"], **lists, **arrays)
     data = read()
     fields = {field.name: getattr(data, field.name) for field in dataclasses.fields(data)}
     arrays = {name: value for name, value in fields.items() if isinstance(value, np.ndarray)}

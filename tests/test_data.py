@@ -243,9 +243,9 @@ def prepare(
         def _split_generators(self, _):
             return {split: self._generate_examples(*arrays) for split, arrays in content.items()}
 
-        def _generate_examples(self, images, labels):
-            for index, (image, label) in enumerate(zip(images, labels, strict=True)):
-                yield index, dict(zip(keys, (Image.fromarray(image), int(label)), strict=True))
+        def _generate_examples(self, images, *labels):
+            for index, (image, *ours) in enumerate(zip(images, *labels, strict=True)):
+                yield index, dict(zip(keys, (Image.fromarray(image), *map(int, ours)), strict=True))
 
     Builder.name = name
     Builder(data_dir=str(folder), file_format="array_record").download_and_prepare()
@@ -308,6 +308,18 @@ def test_a_set_with_configurations(tmp_path):
     shutil.copytree(tmp_path / "tiny" / "small", other)
     with pytest.raises(ValueError, match="several configs; give one of tiny/large, tiny/small"):
         load("tiny", data_dir=str(tmp_path))
+
+
+def test_coarse_labels_are_superclasses_if_every_class_has_one(tmp_path):
+    features = FEATURES | {"coarse_label": tfds.features.ClassLabel(names=["animal", "thing"])}
+    keys, labels = ("image", "label", "coarse_label"), np.arange(9) % 3
+    for name, coarse, expected in (("set", labels % 2, (0, 1, 0)), ("other", np.arange(9) % 2, ())):
+        content = {split: (pictures(9), labels, coarse) for split in ("train", "test")}
+        prepare(tmp_path, name, features=features, keys=keys, content=content)
+        for _ in range(2):  # The second from the cache.
+            loaded = load(name, data_dir=str(tmp_path))
+            assert loaded.superclass_of == expected
+            assert loaded.superclass_names == (("animal", "thing") if expected else ())
 
 
 def test_validation_stands_in_for_a_missing_test_split(tmp_path):

@@ -3,7 +3,7 @@ import pytest
 
 from lgnn_jax import Grid
 from lgnn_jax.inspect import plots
-from lgnn_jax.inspect.filters import cosine_by_offset, cosine_maps, tiles
+from lgnn_jax.inspect.filters import cosine_by_offset, cosine_maps, gram_maps, magnitudes, tiles
 
 
 def noise(*shape):
@@ -34,6 +34,35 @@ def test_cosine_maps_are_the_cosines_with_the_unit_itself_left_out():
 def test_tiles_are_for_first_layers(shape, grid):
     with pytest.raises(ValueError, match="tiles draws first-layer kernels"):
         tiles(np.ones(shape), grid)
+
+
+def test_gram_maps_are_inner_products():
+    kernel = noise(3, 3, 4, 6)
+    rows = kernel.reshape(36, 6).T
+    expected = rows @ rows.T
+    np.fill_diagonal(expected, 0)
+    np.testing.assert_allclose(
+        gram_maps(kernel, Grid((3, 2)), [2]), expected[[2]].reshape(1, 3, 2), rtol=1e-5
+    )
+
+
+def test_magnitudes_are_norms_and_logarithms_over_filters():
+    kernel = noise(3, 3, 3, 8) * 10.0 ** -np.arange(8)
+    kernel[..., 5] = 0
+    norms = np.sqrt((kernel**2).sum((0, 1, 2)))
+    found = magnitudes(kernel, Grid((4, 2)))
+    alive = np.delete(norms, 5)
+    assert found.smallest == pytest.approx(alive.min()) and found.largest == pytest.approx(norms.max())
+    assert found.log_deviation == pytest.approx(np.log(alive).std())
+    assert found.zero == 1 and found.small == (norms < 1e-3 * np.median(norms)).sum()
+    oihw = magnitudes(np.moveaxis(kernel, 3, 0), Grid((4, 2), axis=0))
+    assert oihw == pytest.approx(found)
+
+
+@pytest.mark.parametrize("kernel", [np.zeros((2, 4)), np.full((2, 4), np.nan)])
+def test_magnitudes_refuse_what_has_none(kernel):
+    with pytest.raises(ValueError, match="finite weights that are not all zero"):
+        magnitudes(kernel, Grid((2, 2)))
 
 
 def test_units_must_be_on_the_grid():

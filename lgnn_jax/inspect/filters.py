@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -79,12 +80,7 @@ def cosine_maps(kernel: jax.typing.ArrayLike, grid: Grid, units: Sequence[int]) 
     Source:
       Tan, Khan, Guan, IJCNN 2020, Figure 2, with the cosine in the place of the Gram matrix.
     """
-    chosen = np.asarray(units, np.int64)
-    if chosen.ndim != 1 or ((chosen < 0) | (chosen >= grid.units)).any():
-        raise ValueError(f"units must be indices from 0 to {grid.units - 1}, got {chosen.tolist()}.")
-    cosine = _cosines(kernel, grid)[chosen]
-    cosine[np.arange(len(chosen)), chosen] = 0
-    return cosine.reshape(len(chosen), *grid.shape)
+    return _maps(_cosines(kernel, grid), grid, units)
 
 
 def cosine_by_offset(kernel: jax.typing.ArrayLike, grid: Grid, reach: int = 4) -> np.ndarray:
@@ -131,3 +127,97 @@ def _cosines(kernel: jax.typing.ArrayLike, grid: Grid) -> np.ndarray:
     norm = jnp.linalg.norm(rows, axis=1, keepdims=True)
     unit = rows / jnp.where(norm > 0, norm, 1)
     return np.clip(jnp.matmul(unit, unit.T, precision=lax.Precision.HIGHEST), -1, 1)
+
+
+class Magnitudes(NamedTuple):
+    """How large the filters of a layer are; logarithms are natural.
+
+    ``log_deviation`` is the standard deviation of the logarithms over the filters that are not exactly zero,
+    ``small`` counts those under a thousandth of the median (the zeros among them), ``zero`` the exact zeros.
+    """
+
+    smallest: float
+    largest: float
+    log_deviation: float
+    small: int
+    zero: int
+
+
+def magnitudes(kernel: jax.typing.ArrayLike, grid: Grid) -> Magnitudes:
+    """The statistics of Table III: of ``|w_i|``, the L2 norm of every filter's weights.
+
+    A filter that no gradient reaches is worn off by weight decay, so few tiny ones mean that few were idle.
+
+    Args:
+      kernel: Weights with the filters on ``grid.axis``.
+      grid: The layer's grid.
+
+    Returns:
+      :class:`Magnitudes`; ``smallest`` is the smallest that is not exactly zero.
+
+    Raises:
+      ValueError: If the grid does not fit the kernel, or the weights are not finite or all zero.
+
+    Example:
+      >>> import numpy as np
+      >>> from lgnn_jax import Grid
+      >>> from lgnn_jax.inspect.filters import magnitudes
+      >>> found = magnitudes(np.array([[3.0, 0.0, 1e-4, 1.0], [4.0, 0.0, 0.0, 0.0]]), Grid((2, 2)))
+      >>> found.largest, found.small, found.zero
+      (5.0, 2, 1)
+
+    Source:
+      Tan, Khan, Guan, IJCNN 2020, Table III.
+    """
+    kernel = np.asarray(kernel, np.float64)
+    grid.check(kernel.shape, "kernel")
+    norms = np.linalg.norm(np.moveaxis(kernel, grid.axis, 0).reshape(grid.units, -1), axis=1)
+    alive = norms[norms > 0]
+    if not np.isfinite(norms).all() or not len(alive):
+        raise ValueError(
+            f"magnitudes needs finite weights that are not all zero; of {grid.units} filters "
+            f"{int((~np.isfinite(norms)).sum())} are not finite and {grid.units - len(alive)} are zero."
+        )
+    small = int((norms < 1e-3 * np.median(norms)).sum())
+    deviation = float(np.log(alive).std())
+    return Magnitudes(float(alive.min()), float(alive.max()), deviation, small, grid.units - len(alive))
+
+
+def gram_maps(kernel: jax.typing.ArrayLike, grid: Grid, units: Sequence[int]) -> np.ndarray:
+    """Inner products ``w_i . w_j`` of some units' filters with all others, on the grid; with itself 0.
+
+    Large filters dominate it; :func:`cosine_maps` is the same for filters of length one.
+
+    Args:
+      kernel: Weights with the filters on ``grid.axis``.
+      grid: The layer's grid.
+      units: Flat indices of the units to draw, ``(count,)``.
+
+    Returns:
+      Floats ``(count, *grid.shape)``.
+
+    Raises:
+      ValueError: If the grid does not fit the kernel or a unit is not on it.
+
+    Example:
+      >>> import numpy as np
+      >>> from lgnn_jax import Grid
+      >>> from lgnn_jax.inspect.filters import gram_maps
+      >>> gram_maps(np.array([[1.0, 2.0, 0.0, 3.0]]), Grid((2, 2)), [1]).tolist()
+      [[[2.0, 0.0], [0.0, 6.0]]]
+
+    Source:
+      Tan, Khan, Guan, IJCNN 2020, Figure 2.
+    """
+    rows = filters(kernel, grid)
+    return _maps(np.array(jnp.matmul(rows, rows.T, precision=lax.Precision.HIGHEST)), grid, units)
+
+
+def _maps(similarity: np.ndarray, grid: Grid, units: Sequence[int]) -> np.ndarray:
+    """Rows of a matrix between all units, laid out on the grid, with 0 for a unit and itself."""
+    chosen = np.asarray(units, np.int64)
+    if chosen.ndim != 1 or ((chosen < 0) | (chosen >= grid.units)).any():
+        raise ValueError(f"units must be indices from 0 to {grid.units - 1}, got {chosen.tolist()}.")
+    maps = similarity[chosen]
+    maps[np.arange(len(chosen)), chosen] = 0
+    return maps.reshape(len(chosen), *grid.shape)
