@@ -76,10 +76,11 @@ def filter_command(nets: str, repeats: int, batches: str, no_steps: bool) -> Non
             else {size: step_seconds(name, size) for size in (sizes if not index else sizes[-1:])}
         )
         rows.append(_row(name, cost, steps))
+        added = cost["added"][1]
         for size, seconds in steps.items():
             lines.append(
-                f"{name}, batch {size}: a step takes {seconds:.2f} s, of which lgnn {cost['added']:.4f} s, "
-                f"{cost['added'] / seconds:.2%}"
+                f"{name}, batch {size}: a step takes {seconds:.2f} s, of which lgnn {added * 1e3:.1f} ms, "
+                f"{added / seconds:.2%}"
             )
     print(f"{machine()}; median (quartiles) of {repeats}", "", *report.table(_HEADER, rows), sep="\n")
     if lines:
@@ -120,11 +121,11 @@ def _row(name: str, cost: dict[str, Any], steps: dict[int, float]) -> list[str]:
         f"{cost['bytes'] / 1e6:.0f}",
         f"{copy[1] * 1e3:.2f}",
         copies("alone"),
-        f"{cost['added'] / copy[1]:.2f}",
+        copies("added"),
         copies("literal"),
         copies("algorithm 1"),
         copies("depthwise"),
-        "-" if size is None else f"{cost['added'] / steps[size]:.2%} at {size}",
+        "-" if size is None else f"{cost['added'][1] / steps[size]:.2%} at {size}",
         f"{cost['temporary'] / 1e3:.0f} kB (largest layer {cost['largest'] / 1e6:.1f} MB)",
         f"{cost['compiling']:+.1f} s",
     ]
@@ -176,10 +177,9 @@ def filter_cost(net: str, repeats: int, torch: bool) -> dict[str, Any]:
         forms["algorithm 1"] = in_pytorch(only, shapes, depthwise=False)
         forms["depthwise"] = in_pytorch(only, shapes, depthwise=True)
     times = _interleaved(forms, repeats)
-    differences = np.subtract(times["smoothed"], times["plain"])
+    times["added"] = list(np.subtract(times["smoothed"], times["plain"]))
     quartiles = {name: np.quantile(values, (0.25, 0.5, 0.75)) for name, values in times.items()}
     return quartiles | {
-        "added": max(float(np.median(differences)), 0.0),
         "bytes": sum(leaf.nbytes for leaf in only),
         "largest": max(leaf.nbytes for leaf in only),
         "temporary": alone.memory_analysis().temp_size_in_bytes,

@@ -99,7 +99,7 @@ _OPTIONS = (
         "run spends the same budget, at most 0.01; digits 0.02]",
     ),
     click.option("--sigma", type=float, help="Width of the neighbourhood in grid steps.  [default: 0.5]"),
-    click.option("--window", type=int, help="Taps of the neighbourhood, odd.  [default: 3]"),
+    click.option("--window", type=int, help="Taps of the neighbourhood: 3, 5 or 7.  [default: 3]"),
     click.option(
         "--boundary",
         metavar="edge|wrap",

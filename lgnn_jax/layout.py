@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lgnn_jax.grid import Grid, as_shape, grid_shape
 
@@ -55,6 +56,9 @@ class ConvLayout:
     By default every floating leaf with four dimensions gets a grid on its last axis, as Flax and Haiku
     store kernels (HWIO), of the most square shape. All other leaves (biases, normalisation, dense
     kernels) get none, nor do those with a single weight a filter (the biases of Equinox's ``Conv3d``).
+    Four dimensions do not make a convolution: layers stacked by a scan have one more than they seem to, so
+    that dense kernels get a grid and convolutions none. :meth:`describe` shows it; ``where`` and ``table``
+    mend it.
 
     Args:
       where: ``where(path, leaf) -> bool`` narrows the choice; ``path`` is like
@@ -178,7 +182,13 @@ def _looks_spatial(shape: tuple[int, ...], axis: int) -> bool:
 def _frozen(table: Any) -> tuple[tuple[int | str, tuple[int, ...]], ...]:
     """A table of grid shapes, validated, as pairs: a copy that can be hashed and not changed."""
     entries: dict[int | str, tuple[int, ...]] = {}
-    for key, shape in dict(table or {}).items():
+    try:
+        pairs = dict(table or {}).items()
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"A layout's table maps widths or paths to shapes, such as {{512: (32, 16)}}, got {table!r}."
+        ) from None
+    for key, shape in pairs:
         if isinstance(key, str):
             entries[key] = as_shape(shape)
         elif isinstance(key, bool) or not hasattr(key, "__index__"):
@@ -198,6 +208,8 @@ def resolve(layout: Any, updates: Any) -> list[Grid | None]:
     Raises:
       ValueError: If the grids' tree does not match ``updates`` or a grid does not hold its leaf.
     """
+    if isinstance(layout, type):
+        raise ValueError(f"A layout is an object, such as {layout.__name__}(), got the class itself.")
     grids = layout.grids(updates) if isinstance(layout, Layout) else layout
     structure: Any
     leaves, structure = jax.tree_util.tree_flatten_with_path(updates)
@@ -215,6 +227,8 @@ def resolve(layout: Any, updates: Any) -> list[Grid | None]:
         if not isinstance(grid, Grid):
             raise ValueError(f"The layout gives {name!r} {grid!r}; it must be a Grid or None.")
         if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
-            raise ValueError(f"The layout lays out {name!r}, which is not floating: {leaf.dtype}.")
-        grid.check(leaf.shape, repr(name))
+            raise ValueError(
+                f"The layout lays out {name!r}, which is not floating: {jnp.result_type(leaf)}."
+            )
+        grid.check(np.shape(leaf), repr(name))
     return chosen

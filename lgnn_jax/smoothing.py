@@ -63,10 +63,13 @@ def smooth(
     Arithmetic is in float32 or better, and the result is rounded to the dtype of ``x`` once, at the end: for
     values around 1 its error against float64 is below 4e-15 in float64, 1e-6 in float32, 2e-3 in float16 and
     1.6e-2 in bfloat16, on any backend, whatever its default precision. Compiled once per shape,
-    differentiable in ``x`` and ``sigma`` (finite at 0), and ``vmap``-able. A value that is not finite spreads
-    to its neighbours within the window; on a single CPU device also to weights that are as near in memory
-    (the next input channel's), and with a heat kernel to the whole grid. Where gradients may not be finite
-    put the chain within ``optax.apply_if_finite``, or ``optax.zero_nans``, which leaves infinities, before it.
+    differentiable in ``x`` and ``sigma`` (finite at 0), and ``vmap``-able. One CPU device and several round
+    differently, within those errors.
+
+    A value that is not finite, or so large that a difference overflows, spreads to its neighbours within the
+    window; on a single CPU device also to weights that are as near in memory (the next input channel's), and
+    with a heat kernel to the whole grid. Where gradients may not be finite put the chain within
+    ``optax.apply_if_finite``, or ``optax.zero_nans``, which leaves infinities, before it.
 
     Args:
       x: Floating array ``(..., units, ...)`` with the units on ``grid.axis``.
@@ -108,7 +111,7 @@ def smooth(
 def _smooth(
     x: jax.Array, sigma: jax.typing.ArrayLike, grid: Grid, window: Window | HeatKernel
 ) -> jax.Array:
-    dtype = jnp.promote_types(x.dtype, jnp.float32)
+    dtype = x.dtype if jnp.finfo(x.dtype).bits >= 32 else jnp.dtype(jnp.float32)
     axis = grid.axis % x.ndim
     spec = jax.typeof(x).sharding.spec
     if spec[axis] is not None:  # Explicitly sharded units: gathered, smoothed and sharded again.
@@ -118,8 +121,10 @@ def _smooth(
         return _dense(x, jnp.asarray(sigma, dtype), grid, window)
     shifted = functools.partial(_shifted, grid=grid, window=window)
     weights = taps(sigma, window, dtype)
-    # With several devices x may be sharded, and flattening it would gather it on every device.
-    if x.size == 0 or axis != x.ndim - 1 or jax.device_count() > 1:
+    # Flattened, an array that is sharded, explicitly or by a compiler that sees several devices, would be
+    # gathered on every device.
+    sharded = jax.device_count() > 1 or any(entry is not None for entry in spec)
+    if x.size == 0 or axis != x.ndim - 1 or sharded:
         return shifted(x, weights)
     flat = functools.partial(_flat, grid=grid, window=window)
     return lax.platform_dependent(x, weights, cpu=flat, default=shifted)

@@ -76,7 +76,7 @@ def lgnn(
 
     def update_fn(updates, state, params=None, **extra_args):
         del params, extra_args
-        width = sigma(state.count) if callable(sigma) else sigma
+        width = jnp.asarray(sigma(state.count)) if callable(sigma) else sigma
         leaves, structure = jax.tree.flatten(updates)
         smoothed = [
             leaf if grid is None else smooth(leaf, grid, width, window)
@@ -120,11 +120,12 @@ def decreasing_sigma(
     """
     check_sigma(initial, window)
     for name, count in (("epochs", epochs), ("steps_per_epoch", steps_per_epoch)):
-        if isinstance(count, bool) or not hasattr(count, "__index__") or operator.index(count) < 1:
-            raise ValueError(f"{name} must be a positive integer, got {count!r}.")
+        legal = not isinstance(count, bool) and hasattr(count, "__index__")
+        if not legal or not 1 <= operator.index(count) < 2**31:
+            raise ValueError(f"{name} must be a positive integer below 2**31, got {count!r}.")
 
     def schedule(count):
-        epoch = jnp.minimum(jnp.asarray(count) // steps_per_epoch, epochs)
+        epoch = jnp.clip(jnp.asarray(count) // steps_per_epoch, 0, epochs)
         return initial * (1.0 - epoch / epochs)
 
     return schedule

@@ -91,7 +91,7 @@ def test_a_baseline_does_not_depend_on_the_neighbourhood():
         (dict(net="vgg12"), "Unknown net 'vgg12'. Known: vgg11"),
         (dict(variant="both"), "Known: baseline, constant"),
     ]
-    + [(dict(sigma=-1.0), "at least 0"), (dict(sigma=1.0), "indefinite"), (dict(window=4), "odd integer")]
+    + [(dict(sigma=-1.0), "at least 0"), (dict(sigma=1.0), "indefinite"), (dict(window=4), "3, 5 or 7")]
     + [(dict(sigma=1.0, variant="decreasing"), "indefinite"), (dict(boundary="reflect"), "edge")]
     + [(dict(epochs=0), "epochs"), (dict(lr=0.0), "lr must be positive"), (dict(width=-1.0), "width")]
     + [(dict(width=0.01), "layers of 1 filter")]

@@ -159,3 +159,19 @@ def test_a_single_weight_a_filter_is_a_bias_unless_the_table_names_it():
     assert ConvLayout(axis=0).grids(tree) == {"bias": None, "weight": Grid((8, 8), 0)}
     assert ConvLayout(axis=0, table={"bias": (8, 8)}).grids(tree)["bias"] == Grid((8, 8), 0)
     assert "one weight a filter" in ConvLayout(axis=0).describe(tree)
+
+
+@pytest.mark.parametrize("table", [[3], "abc", 5])
+def test_a_table_is_a_mapping(table):
+    with pytest.raises(ValueError, match="maps widths or paths to shapes"):
+        ConvLayout(table=table)
+
+
+def test_a_layout_is_no_class():
+    with pytest.raises(ValueError, match=r"such as ConvLayout\(\), got the class itself"):
+        lgnn(layout=ConvLayout).init(tree())
+
+
+def test_a_number_has_no_grid():
+    with pytest.raises(ValueError, match="'x' of shape .* has no axis -1"):
+        lgnn(layout={"x": Grid((2, 2))}).init({"x": 1.0})

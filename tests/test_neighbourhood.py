@@ -16,16 +16,17 @@ def test_the_largest_sigma_separates_definite_from_indefinite(size, limit, bound
     window = Window(size, boundary)
     largest = largest_sigma(window)
     assert largest == pytest.approx(limit, abs=4e-4)
-    for shape in [(m, n) for m in range(1, 9) for n in range(1, m + 1)] + [(128,), (23, 17)]:
+    planes = [(m, n) for m in range(1, 9) for n in range(1, m + 1)]
+    for shape in [*planes, (128,), (23, 17), (3, 3, 3), (6, 6, 6)]:
         operator = dense(shape, largest, size, boundary)
         assert np.linalg.eigvalsh((operator + operator.T) / 2)[0] > -1e-12, shape
     beyond = dense((200,), largest * 1.01, size, boundary)
     assert np.linalg.eigvalsh((beyond + beyond.T) / 2)[0] < 0
 
 
-@pytest.mark.parametrize("size", [2, 4, 1, 0, -3, 2.5, "3"])
+@pytest.mark.parametrize("size", [2, 4, 1, 0, -3, 9, 2.5, "3"])
 def test_windows_have_an_odd_number_of_taps(size):
-    with pytest.raises(ValueError, match="odd integer of at least 3, got"):
+    with pytest.raises(ValueError, match="3, 5 or 7, got .* HeatKernel"):
         Window(size)
 
 
@@ -58,5 +59,6 @@ def test_the_heat_kernel_takes_any_width():
     x = np.random.default_rng(0).standard_normal((3, 32)).astype(np.float32)
     flat = smooth(x, Grid((8, 4)), 1e3, HeatKernel())
     np.testing.assert_allclose(flat, np.broadcast_to(x.mean(1, keepdims=True), x.shape), atol=1e-6)
+    np.testing.assert_allclose(smooth(x, Grid((8, 4)), 1e20, HeatKernel()), flat, atol=1e-6)
     slope = jax.grad(lambda sigma: (smooth(x, Grid((8, 4)), sigma, HeatKernel()) ** 2).sum())
     assert float(slope(0.0)) == 0 and np.isfinite(slope(1.0))

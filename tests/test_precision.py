@@ -59,6 +59,15 @@ def test_half_precision_is_summed_in_float32(dtype):
     )
 
 
+@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("dtype", ["float8_e4m3fn", "bfloat16", "float16", "float32"])
+def test_strict_promotion_of_dtypes_is_respected(dtype, window):
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((3, 16)), dtype)
+    with jax.numpy_dtype_promotion("strict"):
+        smoothed = smooth(x, Grid((4, 4)), 0.5, window)
+    assert smoothed.dtype == x.dtype and np.isfinite(np.asarray(smoothed, np.float32)).all()
+
+
 def products(jaxpr):
     """The precision of every matrix product in a program, those of inner programs included."""
     for equation in jaxpr.eqns:

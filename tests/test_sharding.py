@@ -10,6 +10,7 @@ import pytest
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from lgnn_jax import HeatKernel, LGNNState, Window, decreasing_sigma, lgnn
+from tests.reference import apply, operator
 
 COLLECTIVES = r"(all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter|collective-broadcast)"
 REPLICATED = PartitionSpec()
@@ -43,7 +44,7 @@ def test_a_mesh_gives_what_one_device_gives(spec, window):
     placed = jax.device_put(g, NamedSharding(mesh(), spec))
     assert len(placed.addressable_shards) == 8
     got = jax.jit(update(window))(placed)
-    np.testing.assert_allclose(got, update(window)(jnp.asarray(g)), atol=1e-6)
+    np.testing.assert_allclose(got, apply(operator((8, 8), 0.5, window), g, 3), atol=1e-6)
 
 
 @pytest.mark.parametrize("window", WINDOWS)
@@ -72,6 +73,20 @@ def test_explicit_sharding_is_kept(spec, window):
         got = jax.jit(update(window))(placed)
         assert got.sharding.is_equivalent_to(placed.sharding, 4)
     np.testing.assert_allclose(got, update(window)(jnp.asarray(g)), atol=1e-6)
+
+
+@pytest.mark.skipif(not hasattr(jax, "set_mesh"), reason="this jax has no jax.set_mesh")
+@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("spec", [REPLICATED, FAN_IN, GRID])
+def test_explicit_sharding_over_a_single_device(spec, window, form):
+    """The same script must run on one device, where an array would otherwise be read as one line."""
+    g = gradient()
+    explicit = jax.make_mesh((1,), ("devices",), axis_types=(AxisType.Explicit,), devices=jax.devices()[:1])
+    with jax.set_mesh(explicit):
+        placed = jax.device_put(g, NamedSharding(explicit, spec))
+        for got in (update(window)(placed), jax.jit(update(window))(placed)):
+            assert got.sharding.is_equivalent_to(placed.sharding, 4)
+            np.testing.assert_allclose(got, apply(operator((8, 8), 0.5, window), g, 3), atol=1e-6)
 
 
 @pytest.mark.parametrize("axis", [0, 2])

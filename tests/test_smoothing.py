@@ -173,7 +173,8 @@ def test_the_gradient_with_respect_to_x_is_the_transposed_operator():
 @pytest.mark.parametrize(
     "sigma, words",
     [(-0.1, "at least 0"), (float("nan"), "finite"), (float("inf"), "finite"), (1.0, "indefinite")]
-    + [("0.5", "number"), (np.ones(2), "scalar"), (True, "number")],
+    + [("0.5", "number"), (np.ones(2), "scalar"), (True, "number"), (np.complex64(1), "number")]
+    + [(jnp.ones(3), r"real scalar, got float32 of shape \(3,\)"), (jnp.complex64(1), "real scalar")],
 )
 def test_smooth_refuses_a_wrong_sigma(sigma, words):
     with pytest.raises(ValueError, match=words):

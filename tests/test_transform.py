@@ -70,7 +70,7 @@ def test_sigma_decreases_epoch_by_epoch(epoch):
         assert float(schedule(jnp.int32(3 * epoch + step))) == pytest.approx(
             0.5 * (1 - epoch / 10), abs=1e-7
         )
-    assert float(schedule(1000)) == 0
+    assert float(schedule(1000)) == 0 and float(schedule(-1)) == 0.5
 
 
 def test_a_schedule_is_read_before_the_count_is_incremented():
@@ -102,12 +102,13 @@ def test_what_the_factory_cannot_or_may_not_test_passes():
     lgnn(1.0, window=Window(allow_indefinite=True))
     lgnn(1.0, window=Window(5))
     lgnn(jnp.float32(2.0))
-    lgnn(lambda count: 2.0)
+    for schedule in (lambda count: 2.0, lambda count: jnp.float32(2.0)):
+        lgnn(schedule).update(params(), LGNNState(jnp.int32(0)))
     jax.jit(lambda sigma: lgnn(sigma).update(params(), LGNNState(jnp.int32(0)))[0])(2.0)
 
 
 @pytest.mark.parametrize(
-    "arguments", [(-0.5, 10, 10), (0.9, 10, 10), (0.5, 0, 10), (0.5, 10, 0), (0.5, 2.5, 1)]
+    "arguments", [(-0.5, 10, 10), (0.9, 10, 10), (0.5, 0, 10), (0.5, 10, 0), (0.5, 2.5, 1), (0.5, 2**31, 1)]
 )
 def test_decreasing_sigma_refuses_wrong_arguments(arguments):
     with pytest.raises(ValueError):
