@@ -40,7 +40,7 @@ WRONG = [
     (["--sigma", "-0.5"], "sigma must be finite and at least 0"),
     (["--sigma", "1"], "sigma 1 makes a window of 3 taps indefinite"),
     (["--sigma", "wide"], "'--sigma': 'wide' is not a valid float"),
-    (["--window", "4"], "3, 5 or 7 of at least 3, got 4"),
+    (["--window", "4"], "3, 5 or 7, got 4"),
     (["--boundary", "reflect"], "'edge', 'wrap', got 'reflect'"),
     (["--scope", "main"], "scope 'main' is for wide residual networks"),
     (["--batch", "2000"], "1433 training pictures, fewer than a batch of 2000"),
