@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -11,8 +13,9 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from lgnn_jax.grid import Grid
+from lgnn_jax.grid import Grid, coordinates
 from lgnn_jax.inspect.filters import cosine_by_offset, cosine_maps, tiles
+from lgnn_jax.inspect.regions import Region
 
 _COLOURS = "RdBu_r"  # Diverging, told apart with any colour vision.
 _BETWEEN = (0.72, 0.80, 0.88)  # Between tiles: neither white nor black nor grey, as weights may be.
@@ -133,3 +136,153 @@ def correlation_maps(
         colours, ax=panels, label="cosine with the marked filter", shrink=0.8, aspect=30, extend="both"
     )
     return figure, maps
+
+
+def class_maps(
+    maps: Mapping[str, jax.typing.ArrayLike],
+    classes: Mapping[str, int],
+    *,
+    regions: Mapping[str, Sequence[Region]] | None = None,
+    label: str = "mean response",
+    axes: Any = None,
+) -> tuple[Figure, dict[str, np.ndarray]]:
+    """What some classes excite, over the grid: a row a network, a column a class.
+
+    A row has one scale: from red to blue around 0 where it has values below 0, else from its smallest.
+
+    Args:
+      maps: By title of the network ``(classes, m, n)``, as :func:`lgnn_jax.inspect.responses.class_maps`
+        gives, or selectivities laid out likewise.
+      classes: The classes to draw, by their names.
+      regions: By title regions to outline, each on its own class, on a grid without wrapping.
+      label: What the values are.
+      axes: Matplotlib axes to draw on, ``(networks, classes)``; None for a new figure.
+
+    Returns:
+      The figure, and by title the maps drawn, ``(len(classes), m, n)``.
+
+    Raises:
+      ValueError: If maps are not ``(classes, m, n)`` and finite where drawn (NaN may mark units), a
+        class is not among them, or axes do not fit.
+
+    Source:
+      Tan, Khan, Guan, IJCNN 2020, Figure 3.
+    """
+    chosen = np.array(list(classes.values()), np.int64)
+    drawn = {}
+    for title, values in maps.items():
+        array = np.asarray(values, np.float64)
+        if array.ndim != 3 or not len(chosen) or chosen.min() < 0 or chosen.max() >= len(array):
+            raise ValueError(
+                f"maps of {title!r} must be (classes, m, n) with classes {chosen.tolist()}, got {array.shape}."
+            )
+        drawn[title] = array[chosen]
+        if np.isinf(drawn[title]).any() or np.isnan(drawn[title]).all():
+            raise ValueError(f"maps of {title!r} are infinite somewhere or NaN everywhere.")
+    if not drawn:
+        raise ValueError("There are no maps to draw.")
+    if axes is None:
+        rows, columns = next(iter(drawn.values())).shape[1:]
+        scale = 2.4 / max(rows, columns)
+        size = ((columns * scale + 0.3) * len(chosen) + 1.6, (rows * scale + 0.4) * len(drawn) + 0.2)
+        figure = Figure(figsize=size, layout="constrained")
+        panels = figure.subplots(len(drawn), len(chosen), squeeze=False)
+    else:
+        panels = np.array(axes, object, ndmin=2)
+        if panels.shape != (len(drawn), len(chosen)):
+            raise ValueError(f"axes must be {(len(drawn), len(chosen))}, got {panels.shape}.")
+        figure = panels[0, 0].figure
+    for line, (title, arrays) in zip(panels, drawn.items(), strict=True):
+        low, high = np.nanmin(arrays), np.nanmax(arrays)
+        largest = max(abs(low), abs(high))
+        norm = Normalize(-largest, largest) if low < 0 else Normalize(low, high)
+        colours = ScalarMappable(norm, _COLOURS if low < 0 else "viridis")
+        line[0].set_ylabel(title, fontsize=12)
+        for panel, (name, index), array in zip(line, classes.items(), arrays, strict=True):
+            panel.imshow(array, cmap=colours.cmap, norm=colours.norm, interpolation="nearest")
+            panel.set_facecolor("0.6")
+            panel.set_xticks([])
+            panel.set_yticks([])
+            if line is panels[0]:
+                panel.set_title(name, fontsize=10)
+            for region in (regions or {}).get(title, ()):
+                if region.label == index:
+                    _outline(panel, region.members, array.shape)
+        figure.colorbar(colours, ax=line.tolist(), label=label, shrink=0.8, aspect=20)
+    return figure, drawn
+
+
+def _outline(panel: Any, members: np.ndarray, shape: tuple[int, int]) -> None:
+    """Draws a line around units of a grid."""
+    inside = np.zeros((shape[0] + 2, shape[1] + 2), bool)
+    inside[1:-1, 1:-1].flat[members] = True
+    for row, column in np.argwhere(inside[:, 1:] != inside[:, :-1]) - (1, 0):
+        panel.plot([column - 0.5] * 2, [row - 0.5, row + 0.5], color="black", linewidth=1.2)
+    for row, column in np.argwhere(inside[1:] != inside[:-1]) - (0, 1):
+        panel.plot([column - 0.5, column + 0.5], [row - 0.5] * 2, color="black", linewidth=1.2)
+
+
+def top_images(
+    images: jax.typing.ArrayLike,
+    top: jax.typing.ArrayLike,
+    grid: Grid,
+    units: Sequence[int] | None = None,
+    *,
+    axes: Any = None,
+) -> tuple[Figure, dict[int, np.ndarray]]:
+    """The images that excite each unit most, as a square tile at the unit's place on the grid.
+
+    Args:
+      images: What ``top`` counts, ``(images, height, width, 1 or 3)``, bytes or floats in [0, 1].
+      top: Indices of images, best first, ``(units, top)``, as in
+        :class:`lgnn_jax.inspect.responses.ResponseStatistics`; nine make tiles of 3x3.
+      grid: The layer's grid, two-dimensional.
+      units: Flat indices of the units to draw; None for all. The part of the grid that holds them is drawn.
+      axes: Matplotlib axes to draw on; None for a new figure.
+
+    Returns:
+      The figure, and by unit its tile in [0, 1], ``(side * height, side * width, 3)``.
+
+    Raises:
+      ValueError: If images are not pictures, or an index or the grid does not fit.
+    """
+    pictures, order = np.asarray(images), np.asarray(top)
+    if pictures.ndim != 4 or pictures.shape[-1] not in (1, 3):
+        raise ValueError(f"images must be (images, height, width, 1 or 3), got shape {pictures.shape}.")
+    if len(grid.shape) != 2 or order.ndim != 2 or len(order) != grid.units or not order.shape[1]:
+        raise ValueError(
+            f"top must be (units, top) on a grid of two dimensions, got {order.shape} and {grid}."
+        )
+    chosen = np.arange(grid.units) if units is None else np.asarray(units, np.int64)
+    if chosen.ndim != 1 or not len(chosen) or chosen.min() < 0 or chosen.max() >= grid.units:
+        raise ValueError(f"units must be indices from 0 to {grid.units - 1}, got {chosen.tolist()}.")
+    if order[chosen].min() < 0 or order[chosen].max() >= len(pictures):
+        raise ValueError(f"top must be indices of {len(pictures)} images.")
+    side = math.isqrt(order.shape[1])
+    used = pictures[order[chosen, : side * side]]
+    used = used / 255 if used.dtype == np.uint8 else used.astype(np.float64)
+    if not ((used >= 0) & (used <= 1)).all():
+        raise ValueError("images must be bytes or floats in [0, 1].")
+    height, width = (side * size for size in pictures.shape[1:3])
+    square = used.reshape(len(chosen), side, side, *pictures.shape[1:]).swapaxes(2, 3)
+    tiled = np.broadcast_to(square.reshape(len(chosen), height, width, -1), (len(chosen), height, width, 3))
+    position = coordinates(grid)[chosen]
+    first = position.min(0)
+    rows, columns = position.max(0) - first + 1
+    gap = max(2, width // 16)
+    size = rows * (height + gap) - gap, columns * (width + gap) - gap
+    canvas = np.broadcast_to(_BETWEEN, (*size, 3)).copy()
+    for (row, column), tile in zip(position - first, tiled, strict=True):
+        y, x = row * (height + gap), column * (width + gap)
+        canvas[y : y + height, x : x + width] = tile
+    if axes is None:
+        scale = min(1.2, 16 / max(rows, columns))
+        figure = Figure(figsize=(scale * columns, scale * rows + 0.3), layout="constrained")
+        axes = figure.subplots()
+    axes.imshow(canvas, interpolation="nearest")
+    axes.set_xticks(np.arange(columns) * (width + gap) + (width - 1) / 2, np.arange(columns) + first[1])
+    axes.set_yticks(np.arange(rows) * (height + gap) + (height - 1) / 2, np.arange(rows) + first[0])
+    axes.tick_params(length=0, labelsize=8)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    return axes.figure, {int(unit): tile for unit, tile in zip(chosen, tiled, strict=True)}
