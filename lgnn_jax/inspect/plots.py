@@ -192,7 +192,8 @@ def class_maps(
         if panels.shape != (len(drawn), len(chosen)):
             raise ValueError(f"axes must be {(len(drawn), len(chosen))}, got {panels.shape}.")
         figure = panels[0, 0].figure
-    for line, (title, arrays) in zip(panels, drawn.items(), strict=True):
+    for row, (title, arrays) in enumerate(drawn.items()):
+        line = panels[row]
         low, high = np.nanmin(arrays), np.nanmax(arrays)
         largest = max(abs(low), abs(high))
         norm = Normalize(-largest, largest) if low < 0 else Normalize(low, high)
@@ -203,7 +204,7 @@ def class_maps(
             panel.set_facecolor("0.6")
             panel.set_xticks([])
             panel.set_yticks([])
-            if line is panels[0]:
+            if row == 0:
                 panel.set_title(name, fontsize=10)
             for region in (regions or {}).get(title, ()):
                 if region.label == index:

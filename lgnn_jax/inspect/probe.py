@@ -59,7 +59,7 @@ def pool_blocks(features: jax.typing.ArrayLike, grid: Grid, size: Sequence[int])
       >>> pool_blocks(np.arange(8.0)[None], Grid((2, 4)), (2, 2)).tolist()
       [[2.5, 4.5]]
     """
-    x, size = np.asarray(features), as_shape(size)
+    x, size = np.asarray(features, np.float64), as_shape(size)
     if x.ndim != 2:
         raise ValueError(f"features must be (images, units), got shape {x.shape}.")
     check_grid(grid, x.shape[1], "features")
