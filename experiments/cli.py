@@ -53,7 +53,7 @@ class Options:
         """The data set, with a line on what was read and what was changed in it."""
         if self.data != "digits":
             say(f"reading {self.data} ...")
-        with _usage_errors():
+        with usage_errors():
             loaded = datasets.load(self.data, data_dir=self.data_dir, download=self.download)
         say(
             f"{loaded.name}: {len(loaded.train_labels)} training and {len(loaded.test_labels)} test pictures, "
@@ -66,7 +66,7 @@ class Options:
         self, data: datasets.Dataset, *, variant: str, seed: int
     ) -> tuple[configs.RunConfig, tuple[str, ...]]:
         """One run's configuration, and what was adapted for it."""
-        with _usage_errors():
+        with usage_errors():
             return configs.configure(data, variant=variant, seed=seed, **self.overrides)
 
 
@@ -146,7 +146,7 @@ def run_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @contextlib.contextmanager
-def _usage_errors() -> Iterator[None]:
+def usage_errors() -> Iterator[None]:
     """Turns a ``ValueError`` about what the user asked for into a message without a traceback."""
     try:
         yield

@@ -87,6 +87,19 @@ class Reporter:
                 f"{accuracy:.1%}, {rate:.0f} images/s, {left}"
             )
 
+    def at(self, done: int, status: str) -> None:
+        """``done`` of this run's steps are done, where there is no more to tell than ``status``."""
+        now = time.monotonic()
+        before = self._steps // self._runs * (self._run - 1)
+        self._timed_steps, self._timed_seconds = before + done, self._timed_seconds + now - self._last
+        self._done, self._last = before + done, now
+        self._bar.update(
+            self._task,
+            completed=self._done,
+            description=f"[{self._run}/{self._runs}] {self._short} {status}",
+            left=self._left(),
+        )
+
     def _left(self) -> str:
         """The time that what is left takes: its steps, and the start of every run to come."""
         if not self._timed_steps:

@@ -26,3 +26,28 @@ def form(request):
         smoothing._smooth.clear_cache()
         yield request.param
     smoothing._smooth.clear_cache()
+
+
+# Runs that are over in seconds: what they find out is for other tests.
+SMALL = {"width": 0.0625, "epochs": 3, "batch": 32, "weight_decay": 0.05}
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """The folder of short runs of the digits, baseline and constant, with their configurations and folders."""
+    from rich.console import Console
+
+    from experiments import data as datasets
+    from experiments.config import configure
+    from experiments.progress import Reporter
+    from experiments.step import PlacedData, Trainer
+    from experiments.train import run
+
+    out, data = tmp_path_factory.mktemp("runs"), datasets.load("digits")
+    placed, configs, folders = PlacedData(data), {}, {}
+    with Reporter(2, 1, Console(quiet=True)) as progress:
+        for variant in ("baseline", "constant"):
+            config, _ = configure(data, variant=variant, **SMALL)
+            configs[variant] = [config]
+            folders[variant] = [run(Trainer(config, placed), 0, out, progress)]
+    return out, configs, folders

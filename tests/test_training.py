@@ -11,21 +11,7 @@ from experiments.config import configure
 from experiments.progress import Reporter
 from experiments.step import PlacedData, Trainer
 from experiments.train import convolutions, load_weights, natural, params_digest, run
-
-SMALL = {"width": 0.0625, "epochs": 3, "batch": 32, "weight_decay": 0.05}
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """Short runs of the digits, baseline and constant, with their folders."""
-    out, data = tmp_path_factory.mktemp("runs"), datasets.load("digits")
-    placed, configs, folders = PlacedData(data), {}, {}
-    with Reporter(2, 1, Console(quiet=True)) as progress:
-        for variant in ("baseline", "constant"):
-            config, _ = configure(data, variant=variant, **SMALL)
-            configs[variant] = [config]
-            folders[variant] = [run(Trainer(config, placed), 0, out, progress)]
-    return out, configs, folders
+from tests.conftest import SMALL
 
 
 def summary(folder):

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from lgnn_jax.grid import Grid, coordinates
-from lgnn_jax.inspect.filters import cosine_by_offset, cosine_maps, tiles
+from lgnn_jax.inspect.filters import cosine_by_offset, cosine_maps, gram_maps, tiles
 from lgnn_jax.inspect.regions import Region
 
 _COLOURS = "RdBu_r"  # Diverging, told apart with any colour vision.
@@ -112,9 +112,7 @@ def correlation_maps(
       The figure, and by title the cosines ``(len(units), m, n)``.
     """
     maps = {title: cosine_maps(kernel, grid, units) for title, kernel in kernels.items()}
-    # The few filters that are nearly the same would leave the others pale.
-    values = np.abs(np.concatenate([cosines.ravel() for cosines in maps.values()]))
-    largest = max(0.1, np.quantile(values, 0.98))
+    largest = max(0.1, _scale(list(maps.values())))
     rows, columns = grid.shape
     scale = 2.4 / max(rows, columns)
     size = ((columns * scale + 0.5) * len(units) + 1.5, (rows * scale + 0.4) * len(maps) + 0.3)
@@ -124,18 +122,85 @@ def correlation_maps(
     for line, (title, cosines) in zip(panels, maps.items(), strict=True):
         line[0].set_ylabel(title, fontsize=12)
         for axes, unit, cosine in zip(line, units, cosines, strict=True):
-            row, column = divmod(unit, columns)
-            others = np.ma.masked_array(cosine, mask=np.arange(grid.units).reshape(grid.shape) == unit)
-            axes.imshow(others, cmap=colours.cmap, norm=colours.norm, interpolation="nearest")
-            axes.set_facecolor("0.6")
-            axes.plot(column, row, marker="x", color="black", markersize=5)
-            axes.set_title(f"filter [{row}, {column}]", fontsize=10)
-            axes.set_xticks([])
-            axes.set_yticks([])
+            _mark(axes, cosine, unit, colours)
     figure.colorbar(
         colours, ax=panels, label="cosine with the marked filter", shrink=0.8, aspect=30, extend="both"
     )
     return figure, maps
+
+
+def similarity_maps(
+    kernels: Mapping[str, jax.typing.ArrayLike], grid: Grid, units: Sequence[int], *, axes: Any = None
+) -> tuple[Figure, dict[str, tuple[np.ndarray, np.ndarray]]]:
+    """Inner products and cosines of a few filters with all others, over the grid: a row a network.
+
+    The inner products of the paper on the left, which large filters dominate, with a scale a network; the
+    cosines on the right, with one scale for all. Both scales end at the 98th percentile.
+
+    Args:
+      kernels: Kernels by title, the filters on ``grid.axis``.
+      grid: Their grid, two-dimensional.
+      units: Flat indices of the units to compare with; a cross marks each.
+      axes: Matplotlib axes to draw on, ``(networks, 2 * len(units))``; None for a new figure.
+
+    Returns:
+      The figure, and by title the inner products and the cosines, each ``(len(units), m, n)``.
+
+    Raises:
+      ValueError: If the grid does not fit, a unit is not on it, or axes do not fit.
+
+    Source:
+      Tan, Khan, Guan, IJCNN 2020, Figure 2.
+    """
+    maps = {
+        title: (gram_maps(kernel, grid, units), cosine_maps(kernel, grid, units))
+        for title, kernel in kernels.items()
+    }
+    shape, (rows, columns) = (len(maps), 2 * len(units)), grid.shape
+    if axes is None:
+        scale = 2.4 / max(rows, columns)
+        size = ((columns * scale + 0.25) * shape[1] + 3.0, (rows * scale + 0.4) * shape[0] + 0.3)
+        axes = Figure(figsize=size, layout="constrained").subplots(*shape, squeeze=False)
+    panels = np.array(axes, object, ndmin=2)
+    if panels.shape != shape:
+        raise ValueError(f"axes must be {shape}, got {panels.shape}.")
+    figure = panels[0, 0].figure
+    cosine_scale = _scale([cosines for _, cosines in maps.values()])
+    for line, (title, (grams, cosines)) in zip(panels, maps.items(), strict=True):
+        line[0].set_ylabel(title, fontsize=12)
+        halves = line[: len(units)], line[len(units) :]
+        for half, values, largest, label in zip(
+            halves,
+            (grams, cosines),
+            (_scale([grams]), cosine_scale),
+            ("inner product", "cosine"),
+            strict=True,
+        ):
+            colours = ScalarMappable(Normalize(-largest, largest), _COLOURS)
+            for panel, unit, value in zip(half, units, values, strict=True):
+                _mark(panel, value, unit, colours)
+            figure.colorbar(colours, ax=half.tolist(), label=label, shrink=0.8, aspect=25, extend="both")
+    return figure, maps
+
+
+def _scale(maps: Sequence[np.ndarray]) -> float:
+    """Where a scale ends so that the few filters that are nearly the same do not leave the others pale."""
+    values = np.abs(np.concatenate([values.ravel() for values in maps]))
+    return float(np.quantile(values, 0.98)) or float(values.max()) or 1.0
+
+
+def _mark(panel: Any, values: np.ndarray, unit: int, colours: ScalarMappable) -> None:
+    """Draws a unit's map, with a cross on grey where it is itself."""
+    row, column = divmod(unit, values.shape[1])
+    own = np.arange(values.size).reshape(values.shape) == unit
+    panel.imshow(
+        np.ma.masked_array(values, own), cmap=colours.cmap, norm=colours.norm, interpolation="nearest"
+    )
+    panel.set_facecolor("0.6")
+    panel.plot(column, row, marker="x", color="black", markersize=5)
+    panel.set_title(f"filter [{row}, {column}]", fontsize=10)
+    panel.set_xticks([])
+    panel.set_yticks([])
 
 
 def class_maps(

@@ -106,6 +106,13 @@ class ResponseStatistics:
         np.fill_diagonal(correlation, np.where(dead, np.nan, 1))
         return correlation
 
+    @property
+    def effective_dimension(self) -> float:
+        """Participation ratio of the responses' PCA, as :func:`lgnn_jax.topography.effective_dimension`."""
+        covariance = self.covariance
+        self._constant_units("raise" if self.constant.all() else "nan")
+        return float(np.trace(covariance) ** 2 / (covariance**2).sum())
+
     def selectivity(self, superclass_of: Any = None, *, constant: str = "raise") -> np.ndarray:
         """Welch's t of every class against the rest: ``(m_c - m_r) / sqrt(v_c / n_c + v_r / n_r)``.
 

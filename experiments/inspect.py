@@ -1,0 +1,358 @@
+"""How organised finished runs are: tables and figures, a baseline beside locality guidance throughout."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import itertools
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import click
+import jax
+import numpy as np
+
+from experiments import cli, models, report
+from experiments import data as datasets
+from experiments.augment import normalise
+from experiments.config import RunConfig
+from experiments.progress import Reporter
+from experiments.train import CONFIG, SUMMARY, convolutions, load_weights, write_json
+from lgnn_jax import Grid, topography
+from lgnn_jax.inspect import plots
+from lgnn_jax.inspect.capture import linen_responses
+from lgnn_jax.inspect.filters import magnitudes
+from lgnn_jax.inspect.regions import regions
+from lgnn_jax.inspect.responses import ResponseStatistics, accumulate, class_maps
+
+# Three related classes, by data set, for Figure 3; the first three of others.
+_RELATED = {
+    "cifar100": ("maple_tree", "palm_tree", "pine_tree"),
+    "cifar10": ("cat", "dog", "horse"),
+    "tinyimagenet100": ("tabby", "persian_cat", "egyptian_cat"),
+    "digits": ("3", "5", "8"),
+}
+_FIGURE_2 = ((1, 1), (1, 3), (1, 5))  # The paper's filters, as rows and columns of the grid.
+_THRESHOLD = 5.0  # A unit responds to a class if its t is larger.
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A finished run: what it was, its weights by layer, and what its layers did on the test pictures."""
+
+    config: RunConfig
+    layers: dict[str, tuple[Grid, np.ndarray]]
+    responses: dict[str, ResponseStatistics]
+    class_accuracy: np.ndarray  # Of the test pictures, in [0, 1], (classes,).
+
+
+@click.command()
+@click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=pathlib.Path))
+@click.argument(
+    "baseline", required=False, type=click.Path(exists=True, file_okay=False, path_type=pathlib.Path)
+)
+@click.option("--data", help="The run's data set, where its name does not tell (folder:PATH).")
+@click.option("--data-dir", metavar="PATH", help="Where tensorflow-datasets keeps its sets.")
+@click.option(
+    "--classes", help="Classes of Figure 3 by name, such as cat,dog,horse.  [default: related ones]"
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=pathlib.Path),
+    help="Folder for tables and figures.  [default: inspect in the run's folder]",
+)
+def main(
+    run: pathlib.Path,
+    baseline: pathlib.Path | None,
+    data: str | None,
+    data_dir: str | None,
+    classes: str | None,
+    out: pathlib.Path | None,
+) -> None:
+    """Shows how organised the layers of a finished RUN are, beside those of a BASELINE run.
+
+    Writes fig1.png (first-layer filters), fig2.png (how three filters of the last layer resemble all others),
+    fig3.png (responses to three classes over the grid; outlined: units that respond to the class),
+    top_images.png (the nine test pictures that excite each filter of RUN's last layer most), table3.md
+    (magnitudes) and topography.md and .json (metrics on weights and on responses to the test pictures, with
+    what chance gives), and prints where.
+    """
+    with cli.usage_errors():
+        folders = {"run": run} if baseline is None else {"baseline": baseline, "run": run}
+        configs = {title: read_config(folder) for title, folder in folders.items()}
+        _check_pair(configs)
+        loaded = datasets.load(data or configs["run"].data, data_dir=data_dir)
+        if loaded.digest != configs["run"].data_digest:
+            raise ValueError(
+                f"{run.name} was trained on other pictures than {loaded.name!r} now holds. Give its own with "
+                "--data and --data-dir."
+            )
+        chosen = _chosen(classes, loaded)
+    titles = {title: config.variant if baseline is not None else "run" for title, config in configs.items()}
+    networks = {}
+    with Reporter(len(folders), len(folders) * len(loaded.test_labels)) as progress:
+        for title, folder in folders.items():
+            progress.begin(folder.name, titles[title])
+            networks[titles[title]] = network(folder, configs[title], loaded, progress)
+    out = out or run / "inspect"
+    out.mkdir(parents=True, exist_ok=True)
+    cli.say("metrics ...")
+    scores = {title: measure(found, loaded) for title, found in networks.items()}
+    write_json(out / "topography.json", scores)
+    text = topography_table(scores)
+    (out / "topography.md").write_text(text)
+    (out / "table3.md").write_text(magnitude_table(networks))
+    _draw(networks, loaded, chosen, out)
+    print(text)
+    print(out)
+
+
+def read_config(folder: pathlib.Path) -> RunConfig:
+    """The configuration of a finished run.
+
+    Raises:
+      ValueError: If the folder is none, or its run is not finished.
+    """
+    for name in (CONFIG, SUMMARY):
+        if not (folder / name).exists():
+            raise ValueError(f"{str(folder)!r} is no folder of a finished run: it has no {name}.")
+    fields = json.loads((folder / CONFIG).read_text())
+    fields["milestones"] = tuple(fields["milestones"])
+    fields["grids"] = tuple((width, tuple(shape)) for width, shape in fields["grids"])
+    return RunConfig(**fields)
+
+
+def _check_pair(configs: dict[str, RunConfig]) -> None:
+    """Raises ``ValueError`` for two runs that cannot stand side by side."""
+    if len(configs) < 2:
+        return
+    for name in ("net", "width", "data", "data_digest", "grids"):
+        values = [getattr(config, name) for config in configs.values()]
+        if values[0] != values[1]:
+            raise ValueError(f"The runs differ in {name}: {values[0]!r} and {values[1]!r}.")
+    if configs["baseline"].variant == configs["run"].variant:
+        raise ValueError(f"Both runs are {configs['run'].variant}; give a baseline beside another variant.")
+
+
+def _chosen(classes: str | None, data: datasets.Dataset) -> dict[str, int]:
+    """The indices of Figure 3's classes, by name."""
+    names = tuple(classes.split(",")) if classes else _RELATED.get(data.name, data.class_names[:3])
+    for name in names:
+        if name not in data.class_names:
+            raise ValueError(f"Unknown class {name!r}. Known: {', '.join(data.class_names)}.")
+    return {name: data.class_names.index(name) for name in names}
+
+
+def network(folder: pathlib.Path, config: RunConfig, data: datasets.Dataset, progress: Reporter) -> Network:
+    """The network of a run, with the statistics of its layers on the test pictures."""
+    variables = load_weights(folder)
+    layers = convolutions(config, variables["params"])
+    module = models.build(config.net, data.classes, config.width)
+    raw = linen_responses(module, variables, list(layers), train=False)
+    mean, deviation = data.statistics()
+    deviation = np.where(deviation > 0, deviation, 1)
+
+    def responses(images: jax.typing.ArrayLike) -> Any:
+        return raw(normalise(jax.numpy.asarray(images), np.float32(mean), np.float32(deviation)))
+
+    found = accumulate(
+        responses,
+        data.test_images,
+        data.test_labels,
+        classes=data.classes,
+        progress=lambda done, total: progress.at(done, f"test pictures {done} of {total}"),
+    )
+    summary = json.loads((folder / SUMMARY).read_text())
+    bits = np.frombuffer(base64.b64decode(summary["test_correct"]), np.uint8)
+    correct = np.unpackbits(bits, count=summary["test_examples"])
+    counts = np.bincount(data.test_labels, minlength=data.classes)
+    accuracy = np.bincount(data.test_labels, correct, data.classes) / counts
+    return Network(config, layers, found, accuracy)
+
+
+def measure(found: Network, data: datasets.Dataset) -> dict[str, Any]:
+    """Every metric of every layer, with its null; a metric that is not defined for a layer says why."""
+    key = jax.random.key(0)
+    scores: dict[str, Any] = {}
+    for name, (grid, kernel) in found.layers.items():
+        statistics = found.responses[name]
+        own = Grid(grid.shape, 0)
+        maps = Grid(grid.shape)
+        metrics: dict[str, Callable[[], Any]] = {
+            "weights: neighbour cosine": lambda k=kernel, g=grid: topography.neighbour_cosine(
+                k, g, key=key
+            ),
+            "weights: diagonal cosine": lambda k=kernel, g=grid: topography.neighbour_cosine(
+                k, g, pairs="diagonal", key=key
+            ),
+            "weights: distance correlation": lambda k=kernel, g=grid: topography.distance_correlation(
+                k, g, key=key
+            ),
+            "weights: trustworthiness": lambda k=kernel, g=grid: topography.trustworthiness(k, g, key=key),
+            "responses: neighbour correlation": lambda s=statistics, g=own: topography.neighbour_cosine(
+                _rows(s), g, key=key
+            ),
+            "responses: distance correlation": lambda s=statistics, g=own: topography.distance_correlation(
+                _rows(s), g, key=key
+            ),
+            "responses: Moran's I of class means": lambda s=statistics, g=maps: topography.morans_i(
+                s.class_means, g, key=key
+            ),
+            "responses: Moran's I of selectivity": lambda s=statistics, g=maps: topography.morans_i(
+                _selectivity(s), g, key=key
+            ),
+        }
+        if data.superclass_of:
+            metrics["responses: Moran's I of superclass selectivity"] = lambda s=statistics, g=maps: (
+                topography.morans_i(_selectivity(s, data.superclass_of), g, key=key)
+            )
+        layer: dict[str, Any] = {"grid": grid.shape}
+        for metric, compute in metrics.items():
+            try:
+                layer[metric] = compute()._asdict()
+            except ValueError as error:
+                layer[metric] = {"undefined": str(error)}
+        layer["weights: dead filters"] = topography.dead_share(kernel, grid)._asdict()
+        layer["responses: constant units"] = int(statistics.constant.sum())
+        try:
+            layer["responses: effective dimension"] = statistics.effective_dimension
+        except ValueError as error:
+            layer["responses: effective dimension"] = {"undefined": str(error)}
+        layer["weights: correlation by distance"] = _curve(kernel, grid)
+        scores[name] = layer
+    return scores
+
+
+def _curve(kernel: np.ndarray, grid: Grid) -> dict[str, Any]:
+    """Cosines of weights by distance on the grid, and how smoothly they fall."""
+    curve = topography.correlation_by_distance(kernel, grid, key=jax.random.key(0))
+    fields = {
+        name: None if value is None else np.asarray(value).tolist()
+        for name, value in curve._asdict().items()
+    }
+    try:
+        return fields | {"smoothness": topography.smoothness(1 - np.asarray(curve.mean))}
+    except ValueError as error:
+        return fields | {"smoothness": str(error)}
+
+
+def _rows(statistics: ResponseStatistics) -> np.ndarray:
+    """Rows whose cosines are the units' correlations; a constant unit's is zero, which metrics leave out."""
+    return topography.rows_of_similarity(np.nan_to_num(statistics.correlation(constant="nan")))
+
+
+def _selectivity(statistics: ResponseStatistics, superclass_of: Any = None) -> np.ndarray:
+    """Welch's t of every class and unit; a constant unit, which prefers no class, has 0 (they are counted)."""
+    return np.nan_to_num(statistics.selectivity(superclass_of, constant="nan"))
+
+
+def topography_table(scores: dict[str, dict[str, Any]]) -> str:
+    """The metrics with a null as Markdown, a table a metric: a row a layer, a column a network."""
+    first = next(iter(scores.values()))
+    metrics = [
+        name
+        for name, value in next(iter(first.values())).items()
+        if isinstance(value, dict) and ("z" in value or "undefined" in value)
+    ]
+    lines = [
+        "How organised the layers are. In brackets what chance gives: 95 % of 1000 random relabellings of the "
+        "same filters; z is the distance from their mean in their standard deviations.",
+        "",
+    ]
+    for metric in metrics:
+        rows = [
+            [layer.removesuffix("/kernel"), *(_cell(network[layer][metric]) for network in scores.values())]
+            for layer in first
+        ]
+        lines += [f"### {metric}", "", *report.table(["layer", *scores], rows), ""]
+    rows = [
+        [
+            layer.removesuffix("/kernel"),
+            *(_guard(network[layer]) for network in scores.values()),
+        ]
+        for layer in first
+    ]
+    lines += ["### guards: effective dimension of the responses, dead filters, units that never change", ""]
+    return "\n".join([*lines, *report.table(["layer", *scores], rows)]) + "\n"
+
+
+def _cell(score: dict[str, Any]) -> str:
+    if "undefined" in score:
+        return "not defined"
+    return f"{score['value']:.2f} [{score['null_low']:.2f}, {score['null_high']:.2f}] z {score['z']:.1f}"
+
+
+def _guard(layer: dict[str, Any]) -> str:
+    dimension = layer["responses: effective dimension"]
+    shown = "not defined" if isinstance(dimension, dict) else f"{dimension:.1f}"
+    return f"{shown}, {layer['weights: dead filters']['value']:.1%}, {layer['responses: constant units']}"
+
+
+def magnitude_table(networks: dict[str, Network]) -> str:
+    """Table III: the magnitudes of the first layer's filters."""
+    rows = []
+    for title, found in networks.items():
+        grid, kernel = next(iter(found.layers.values()))
+        size = magnitudes(kernel, grid)
+        rows.append(
+            [
+                title,
+                f"{size.smallest:.4g}",
+                f"{size.largest:.4g}",
+                f"{size.log_deviation:.4f}",
+                f"{size.small} of {grid.units}",
+                str(size.zero),
+            ]
+        )
+    header = [
+        "network",
+        "smallest",
+        "largest",
+        "deviation of log",
+        "under 1e-3 of the median",
+        "exactly zero",
+    ]
+    return "\n".join(["L2 norms of the first layer's filters.", "", *report.table(header, rows)]) + "\n"
+
+
+def _draw(
+    networks: dict[str, Network], data: datasets.Dataset, classes: dict[str, int], out: pathlib.Path
+) -> None:
+    """Figures 1 to 3."""
+    layers = next(iter(networks.values())).layers
+    first = next(iter(layers))
+    last = [name for name in layers if "shortcut" not in name][-1]
+    grid = layers[last][0]
+
+    def kernels(name: str) -> dict[str, np.ndarray]:
+        return {title: found.layers[name][1] for title, found in networks.items()}
+
+    figure, _ = plots.first_layer(kernels(first), layers[first][0])
+    figure.savefig(out / "fig1.png", dpi=150)
+    rows, columns = grid.shape
+    units = [row * columns + column for row, column in _FIGURE_2 if row < rows and column < columns]
+    figure, _ = plots.similarity_maps(kernels(last), grid, units)
+    figure.savefig(out / "fig2.png", dpi=150)
+    statistics = {title: found.responses[last] for title, found in networks.items()}
+    selective = {
+        title: regions(found.selectivity(constant="nan"), grid, threshold=_THRESHOLD)
+        for title, found in statistics.items()
+    }
+    figure, _ = plots.class_maps(
+        {title: class_maps(found, Grid(grid.shape)) for title, found in statistics.items()},
+        classes,
+        regions=selective,
+        label="mean response",
+    )
+    panels = itertools.product(networks.values(), classes.values())
+    for axes, (found, index) in zip(figure.axes, panels, strict=False):  # Colour bars come after.
+        axes.set_xlabel(f"test accuracy {found.class_accuracy[index]:.0%}", fontsize=8)
+    figure.savefig(out / "fig3.png", dpi=150)
+    figure, _ = plots.top_images(data.test_images, list(statistics.values())[-1].top_images, grid)
+    figure.savefig(out / "top_images.png", dpi=100)
+
+
+if __name__ == "__main__":
+    cli.start(main)

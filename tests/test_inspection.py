@@ -1,0 +1,92 @@
+"""The command that inspects finished runs."""
+
+import json
+import shutil
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments import cli
+from experiments.inspect import main, read_config
+
+
+def command(arguments, monkeypatch, capsys):
+    """Exit code and lines on standard output and error."""
+    monkeypatch.setattr(sys, "argv", ["inspect", *map(str, arguments)])
+    code = 0
+    try:
+        cli.start(main)
+    except SystemExit as stopped:
+        code = stopped.code
+    out, err = capsys.readouterr()
+    return code, out.splitlines(), err.splitlines()
+
+
+def test_two_runs_side_by_side(finished, tmp_path, monkeypatch, capsys):
+    _, configs, folders = finished
+    (baseline,), (constant,) = folders["baseline"], folders["constant"]
+    assert read_config(constant) == configs["constant"][0]
+    out = tmp_path / "seen"
+    code, lines, _ = command([constant, baseline, "--out", out], monkeypatch, capsys)
+    assert code == 0 and lines[-1] == str(out)
+    for name in ("fig1", "fig2", "fig3"):
+        with Image.open(out / f"{name}.png") as picture:
+            assert min(picture.size) > 200 and np.ptp(np.asarray(picture)) > 200
+    scores = json.loads((out / "topography.json").read_text())
+    assert list(scores) == ["baseline", "constant"] and len(scores["constant"]) == 8
+    for title, folder in (("baseline", baseline), ("constant", constant)):
+        summary = json.loads((folder / "summary.json").read_text())
+        for layer, score in summary["neighbour_cosine"].items():
+            found = scores[title][layer]["weights: neighbour cosine"]
+            assert found["value"] == pytest.approx(score["value"], abs=1e-5)
+    text = (out / "topography.md").read_text()
+    assert text.count("### ") == 9 and "| conv_7 |" in text and "nan" not in text
+    table = (out / "table3.md").read_text().splitlines()
+    assert [row.split("|")[1].strip() for row in table[2:]] == ["network", "-" * 10, "baseline", "constant"]
+
+
+def test_one_run_alone(finished, tmp_path, monkeypatch, capsys):
+    (constant,) = finished[2]["constant"]
+    options = [constant, "--classes", "0,9", "--out", tmp_path]
+    assert command(options, monkeypatch, capsys)[0] == 0
+    assert list(json.loads((tmp_path / "topography.json").read_text())) == ["run"]
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (["{constant}", "--classes", "3,ten"], "Unknown class 'ten'. Known: 0, 1, 2"),
+        (["{constant}", "{constant}"], "Both runs are constant"),
+        (["{out}"], "no folder of a finished run: it has no config.json"),
+        (["{unfinished}"], "it has no summary.json"),
+        (["{constant}", "{wider}"], "The runs differ in width: 0.25 and 0.0625"),
+        (["{constant}", "--data", "folder:{pictures}"], "was trained on other pictures than 'pictures'"),
+        (["{out}/missing"], "does not exist"),
+    ],
+)
+def test_wrong_input_is_one_line(options, words, finished, tmp_path, monkeypatch, capsys):
+    out, _, folders = finished
+    (constant,), (baseline,) = folders["constant"], folders["baseline"]
+    unfinished, wider, pictures = (tmp_path / name for name in ("unfinished", "wider", "pictures"))
+    for copy, source in ((unfinished, constant), (wider, baseline)):
+        shutil.copytree(source, copy, ignore=shutil.ignore_patterns("weights"))
+    (unfinished / "summary.json").unlink()
+    config = json.loads((wider / "config.json").read_text())
+    (wider / "config.json").write_text(json.dumps(config | {"width": 0.25}))
+    for split in ("train", "test"):
+        for name in "ab":
+            (pictures / split / name).mkdir(parents=True)
+            Image.new("RGB", (32, 32)).save(pictures / split / name / "one.png")
+    places = {
+        "constant": constant,
+        "out": out,
+        "unfinished": unfinished,
+        "wider": wider,
+        "pictures": pictures,
+    }
+    arguments = [option.format(**places) for option in options]
+    code, _, lines = command(arguments, monkeypatch, capsys)
+    assert code == 2 and lines[-1].startswith("error: ") and words in lines[-1]
+    assert "Traceback" not in "".join(lines)
