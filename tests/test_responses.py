@@ -253,37 +253,36 @@ def test_layers_run_twice_or_not_at_all_are_refused():
 
 class Small(nnx.Module):
     def __init__(self, rngs):
-        self.convs = nnx.List([nnx.Conv(3, 4, (3, 3), rngs=rngs), nnx.Conv(4, 6, (3, 3), rngs=rngs)])
+        self.first = nnx.Conv(3, 4, (3, 3), rngs=rngs)
+        self.second = nnx.Conv(4, 6, (3, 3), rngs=rngs)
         self.norm = nnx.BatchNorm(4, rngs=rngs)
         self.dropout = nnx.Dropout(0.5, rngs=rngs)
         self.dense = nnx.Linear(6, 2, rngs=rngs)
 
     def __call__(self, x):
-        x = self.dropout(nnx.relu(self.norm(self.convs[0](x))))
-        return self.dense(self.convs[1](x).mean((1, 2)))
+        x = self.dropout(nnx.relu(self.norm(self.first(x))))
+        return self.dense(self.second(x).mean((1, 2)))
 
 
 def test_nnx_responses_are_those_of_the_evaluated_network_which_stays_as_it_was():
     model, x = Small(nnx.Rngs(0)), noise(4, 6, 6, 3)
     model.norm.mean = nnx.BatchStat(jnp.arange(4.0))
     before = jax.tree.map(np.asarray, nnx.state(model, nnx.BatchStat))
-    responses = nnx_responses(model, ["convs/0", "convs/1", "dense"])
+    responses = nnx_responses(model, ["first", "second", "dense"])
     out = responses(x)
-    assert list(out) == ["convs/0", "convs/1", "dense"] and list(nnx_responses(model)(x)) == list(out)[:2]
+    assert list(out) == ["first", "second", "dense"] and list(nnx_responses(model)(x)) == list(out)[:2]
     assert not model.dropout.deterministic and not model.norm.use_running_average
-    assert type(model.convs[0]) is nnx.Conv
+    assert type(model.first) is nnx.Conv
     after = nnx.state(model, nnx.BatchStat)
     jax.tree.map(np.testing.assert_array_equal, before, jax.tree.map(np.asarray, after))
     model.eval()
-    normed = model.norm(model.convs[0](x))
-    np.testing.assert_allclose(out["convs/0"], normed, atol=1e-5)
-    np.testing.assert_allclose(out["convs/1"], model.convs[1](nnx.relu(normed)), atol=1e-5)
+    normed = model.norm(model.first(x))
+    np.testing.assert_allclose(out["first"], normed, atol=1e-5)
+    np.testing.assert_allclose(out["second"], model.second(nnx.relu(normed)), atol=1e-5)
     np.testing.assert_allclose(out["dense"], model(x), atol=1e-5)
     own = nnx_responses(model, normalised=False)(x)
-    np.testing.assert_allclose(own["convs/0"], model.convs[0](x), atol=1e-5)
-    with pytest.raises(
-        ValueError, match="Unknown layer 'conv'. Known: convs, convs/0, convs/1, dense, norm"
-    ):
+    np.testing.assert_allclose(own["first"], model.first(x), atol=1e-5)
+    with pytest.raises(ValueError, match="Unknown layer 'conv'. Known: dense, first, norm, second"):
         nnx_responses(model, ["conv"])
 
 
@@ -483,7 +482,7 @@ def test_silencing_a_planted_region_stands_out_from_random_units():
 
 
 def test_random_bands_are_quantiles_over_as_many_random_units():
-    sizes = []
+    sizes, calls = [], []
 
     def predict(mask):
         sizes.append(int(24 - np.sum(mask)))
@@ -491,9 +490,16 @@ def test_random_bands_are_quantiles_over_as_many_random_units():
 
     labels = np.arange(60) % 6
     effect = silence_effect(
-        predict, labels, range(12), units=24, classes=6, key=jax.random.key(0), repetitions=50
+        predict,
+        labels,
+        range(12),
+        units=24,
+        classes=6,
+        key=jax.random.key(0),
+        repetitions=50,
+        progress=lambda *numbers: calls.append(numbers),
     )
-    assert sizes == [0] + [12] * 51
+    assert sizes == [0] + [12] * 51 and calls == [(done, 52) for done in range(1, 53)]
     assert (effect.random_low == -1).all() and (effect.random_high == 0).all()
     assert (effect.random_mean < 0).all() and (effect.random_mean > -1).all()
 

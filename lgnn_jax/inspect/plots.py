@@ -252,7 +252,11 @@ def class_maps(
         size = ((columns * scale + 0.3) * len(chosen) + 1.6, (rows * scale + 0.4) * len(drawn) + 0.2)
         figure = Figure(figsize=size, layout="constrained")
         panels = figure.subplots(len(drawn), len(chosen), squeeze=False)
+        # Long names in letters as small as it takes to stay above their own panels.
+        letters = (columns * scale + 0.2) / 0.075 / max(map(len, classes))
+        fontsize = min(10.0, max(5.0, 10 * letters))
     else:
+        fontsize = 10.0
         panels = np.array(axes, object, ndmin=2)
         if panels.shape != (len(drawn), len(chosen)):
             raise ValueError(f"axes must be {(len(drawn), len(chosen))}, got {panels.shape}.")
@@ -270,7 +274,7 @@ def class_maps(
             panel.set_xticks([])
             panel.set_yticks([])
             if row == 0:
-                panel.set_title(name, fontsize=10)
+                panel.set_title(name, fontsize=fontsize)
             for region in (regions or {}).get(title, ()):
                 if region.label == index:
                     _outline(panel, region.members, array.shape)

@@ -149,6 +149,7 @@ def silence_effect(
     classes: int,
     key: jax.Array,
     repetitions: int = 100,
+    progress: Callable[[int, int], object] | None = None,
 ) -> SilenceEffect:
     """What silencing a region does to every class's accuracy, against silencing random units.
 
@@ -161,6 +162,7 @@ def silence_effect(
       classes: Number of classes.
       key: A PRNG key for the choice of random units, out of all units.
       repetitions: Random choices, at least 2.
+      progress: Called as ``progress(done, total)`` with numbers of predictions after each.
 
     Returns:
       A :class:`SilenceEffect`; a region is special to a class where ``change`` is below ``random_low``.
@@ -189,12 +191,16 @@ def silence_effect(
         mask[silenced] = 0
         return per_class_accuracy(predict(mask), labels, classes)
 
-    intact = accuracy(np.zeros(0, np.int64))
-    change = accuracy(region) - intact
     typed = jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key)
     words = np.asarray(jax.random.key_data(key) if typed else key).ravel()
     generator = np.random.default_rng([int(word) for word in words])
     draws = [generator.choice(units, len(region), replace=False) for _ in range(repetitions)]
-    changes = np.array([accuracy(draw) for draw in draws]) - intact[None]
+    found = []
+    for silenced in [np.zeros(0, np.int64), region, *draws]:
+        found.append(accuracy(silenced))
+        if progress is not None:
+            progress(len(found), repetitions + 2)
+    intact, without, *random = found
+    changes = np.array(random) - intact[None]
     low, high = np.quantile(changes, (0.025, 0.975), axis=0)
-    return SilenceEffect(intact, change, changes.mean(0), low, high)
+    return SilenceEffect(intact, without - intact, changes.mean(0), low, high)

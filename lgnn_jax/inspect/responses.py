@@ -376,9 +376,10 @@ class _Sums:
     def add(self, means: np.ndarray, maxima: np.ndarray, labels: np.ndarray, start: int) -> None:
         """Adds images ``start, start + 1, ...`` with their means and maxima, ``(images, units)`` each."""
         x = means - self.shift
-        member = (np.arange(len(self.class_sums))[:, None] == labels).astype(np.float64)
-        self.class_sums += member @ x
-        self.class_squares += member @ (x * x)
+        order = np.argsort(labels, kind="stable")
+        seen, first = np.unique(labels[order], return_index=True)
+        self.class_sums[seen] += np.add.reduceat(x[order], first)
+        self.class_squares[seen] += np.add.reduceat(x[order] ** 2, first)
         self.products += x.T @ x
         images = np.broadcast_to(np.arange(start, start + len(x))[:, None], x.shape)
         values = np.concatenate([self.top_values, maxima])
