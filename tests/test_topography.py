@@ -212,6 +212,17 @@ def test_distance_correlation_is_scipys_pearson_over_pairs(shape, centre):
     assert found.value == pytest.approx(scipy.stats.pearsonr(similarity, closeness)[0], abs=2e-6)
 
 
+def test_cosines_that_are_nearly_1_keep_their_digits():
+    grid, errors = Grid((32, 16)), []
+    closeness = 1 / (1 + scipy.spatial.distance.pdist(coordinates(grid).astype(float)))
+    for seed in range(4):
+        kernel = 30 + noise(50, 512, seed=seed)
+        similarity = 1 - scipy.spatial.distance.pdist(kernel.T.astype(float), "cosine")
+        expected = scipy.stats.pearsonr(similarity, closeness)[0]
+        errors.append(abs(topography.distance_correlation(kernel, grid).value - expected))
+    assert max(errors) < 2e-5  # 6e-5 where the mean cosine stays in the float32 sums.
+
+
 @pytest.mark.parametrize("pairs", ["neighbours", "diagonal", "all"])
 @pytest.mark.parametrize("centre", [False, True])
 def test_the_mean_runs_over_the_pairs_asked_for(pairs, centre):
@@ -405,7 +416,7 @@ def test_what_has_no_dimension_is_an_error(responses, words):
 
 
 def test_dead_filters_are_zero_or_under_a_thousandth_of_the_median():
-    sizes = np.array([1, 1, 2, 0, 1e-4, 0.9e-3, 1.1e-3, 1, 1, 1, 3, 1], np.float32)
+    sizes = np.array([1, 1, 2, 0, 1e-4, 0.9e-3, 1.1e-3, 1, 1, 1, 99, 1], np.float32)
     kernel, grid = np.ones((3, 3, 2, 12), np.float32) * sizes, Grid((4, 3))
     assert topography.dead_share(kernel, grid) == (3 / 12, 1, 2)
     assert topography.dead_share(kernel, grid, threshold=0) == (1 / 12, 1, 0)
@@ -441,6 +452,16 @@ def test_trustworthiness_is_the_mean_of_scikit_learns_over_ways_to_break_ties():
         ]
         found = topography.trustworthiness(kernel, grid, neighbours=k).value
         assert found == pytest.approx(np.mean(expected), abs=4 * np.std(expected) / 20)
+
+
+def test_equal_cosines_share_their_mean_rank():
+    kernel = np.array([[1, 0, 1, 1, 0, 1, 0, 0], [0, 1, 0, 0, 1, 0, 1, 1]], np.float32)
+    apart, penalty = kernel[0][:, None] != kernel[0], 0
+    line = [(i, i + 1) for i in range(7)]
+    for i, j in [*line, *(pair[::-1] for pair in line), (0, 2), (7, 5)]:
+        penalty += max(0, scipy.stats.rankdata(np.delete(apart[i], i))[j - (j > i)] - 2)
+    found = topography.trustworthiness(kernel, Grid((8,)), neighbours=2).value
+    assert found == pytest.approx(1 - 2 / (8 * 2 * (16 - 6 - 1)) * penalty, abs=1e-6)
 
 
 @pytest.mark.parametrize("neighbours", [0, 8, 20])

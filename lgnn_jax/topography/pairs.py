@@ -153,6 +153,7 @@ def distance_correlation(
                 "with them: wanted at least three filters that differ."
             )
     weights = (closeness / (sizes[0] * sizes[1])).astype(np.float32)
+    # The weights add up to 0, so the mean matters to the rounding alone.
     matrix = np.asarray(cosine) - np.float32(np.asarray(cosine)[first, second][live].mean())
     order = orders(key, permutations, alive)
     return score(jax.device_get(pair_sums(matrix, first, second, weights, order)), _dead(alive))
