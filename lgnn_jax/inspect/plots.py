@@ -213,7 +213,8 @@ def class_maps(
 ) -> tuple[Figure, dict[str, np.ndarray]]:
     """What some classes excite, over the grid: a row a network, a column a class.
 
-    A row has one scale: from red to blue around 0 where it has values below 0, else from its smallest.
+    A row has one scale: from blue to red around 0 where it has values below 0, else from low
+    to high.
 
     Args:
       maps: By title of the network ``(classes, m, n)``, as :func:`lgnn_jax.inspect.responses.class_maps`
