@@ -98,8 +98,11 @@ def main(
             networks[titles[title]] = network(folder, configs[title], loaded, progress)
     out = out or run / "inspect"
     out.mkdir(parents=True, exist_ok=True)
-    cli.say("metrics ...")
-    scores = {title: measure(found, loaded) for title, found in networks.items()}
+    scores = {}
+    with Reporter(len(networks), sum(len(found.layers) for found in networks.values())) as progress:
+        for title, found in networks.items():
+            progress.begin(title, f"{title}: metrics")
+            scores[title] = measure(found, loaded, progress)
     write_json(out / "topography.json", scores)
     text = topography_table(scores)
     (out / "topography.md").write_text(text)
@@ -172,11 +175,12 @@ def network(folder: pathlib.Path, config: RunConfig, data: datasets.Dataset, pro
     return Network(config, layers, found, accuracy)
 
 
-def measure(found: Network, data: datasets.Dataset) -> dict[str, Any]:
+def measure(found: Network, data: datasets.Dataset, progress: Reporter) -> dict[str, Any]:
     """Every metric of every layer, with its null; a metric that is not defined for a layer says why."""
     key = jax.random.key(0)
     scores: dict[str, Any] = {}
-    for name, (grid, kernel) in found.layers.items():
+    for done, (name, (grid, kernel)) in enumerate(found.layers.items()):
+        progress.at(done, f"of {name}")
         statistics = found.responses[name]
         own = Grid(grid.shape, 0)
         maps = Grid(grid.shape)
@@ -208,12 +212,13 @@ def measure(found: Network, data: datasets.Dataset) -> dict[str, Any]:
             metrics["responses: Moran's I of superclass selectivity"] = lambda s=statistics, g=maps: (
                 topography.morans_i(_selectivity(s, data.superclass_of), g, key=key)
             )
-        layer: dict[str, Any] = {"grid": grid.shape}
+        found_scores: dict[str, Any] = {}
         for metric, compute in metrics.items():
             try:
-                layer[metric] = compute()._asdict()
+                found_scores[metric] = compute()._asdict()
             except ValueError as error:
-                layer[metric] = {"undefined": str(error)}
+                found_scores[metric] = {"undefined": str(error)}
+        layer: dict[str, Any] = {"grid": grid.shape, "metrics": found_scores}
         layer["weights: dead filters"] = topography.dead_share(kernel, grid)._asdict()
         layer["responses: constant units"] = int(statistics.constant.sum())
         try:
@@ -227,7 +232,10 @@ def measure(found: Network, data: datasets.Dataset) -> dict[str, Any]:
 
 def _curve(kernel: np.ndarray, grid: Grid) -> dict[str, Any]:
     """Cosines of weights by distance on the grid, and how smoothly they fall."""
-    curve = topography.correlation_by_distance(kernel, grid, key=jax.random.key(0))
+    try:
+        curve = topography.correlation_by_distance(kernel, grid, key=jax.random.key(0))
+    except ValueError as error:
+        return {"undefined": str(error)}
     fields = {
         name: None if value is None else np.asarray(value).tolist()
         for name, value in curve._asdict().items()
@@ -251,11 +259,7 @@ def _selectivity(statistics: ResponseStatistics, superclass_of: Any = None) -> n
 def topography_table(scores: dict[str, dict[str, Any]]) -> str:
     """The metrics with a null as Markdown, a table a metric: a row a layer, a column a network."""
     first = next(iter(scores.values()))
-    metrics = [
-        name
-        for name, value in next(iter(first.values())).items()
-        if isinstance(value, dict) and ("z" in value or "undefined" in value)
-    ]
+    metrics = next(iter(first.values()))["metrics"]
     lines = [
         "How organised the layers are. In brackets what chance gives: 95 % of 1000 random relabellings of the "
         "same filters; z is the distance from their mean in their standard deviations.",
@@ -263,7 +267,10 @@ def topography_table(scores: dict[str, dict[str, Any]]) -> str:
     ]
     for metric in metrics:
         rows = [
-            [layer.removesuffix("/kernel"), *(_cell(network[layer][metric]) for network in scores.values())]
+            [
+                layer.removesuffix("/kernel"),
+                *(_cell(network[layer]["metrics"][metric]) for network in scores.values()),
+            ]
             for layer in first
         ]
         lines += [f"### {metric}", "", *report.table(["layer", *scores], rows), ""]

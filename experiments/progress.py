@@ -99,6 +99,9 @@ class Reporter:
             description=f"[{self._run}/{self._runs}] {self._short} {status}",
             left=self._left(),
         )
+        if not self._console.is_terminal and now - self._last_line > _BETWEEN_LINES:
+            self._last_line = now
+            self.say(f"[{self._run}/{self._runs}] {self._name}: {status}, {self._left()}")
 
     def _left(self) -> str:
         """The time that what is left takes: its steps, and the start of every run to come."""

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from lgnn_jax import Grid
 from lgnn_jax.inspect import plots
@@ -94,3 +95,33 @@ def test_figures_return_what_they_show():
     layers = {title: {"conv": kernel} for title, kernel in kernels.items()}
     figure, arrays = plots.offset_maps(layers, {"conv": Grid((4, 2))}, reach=1)
     np.testing.assert_array_equal(figure.axes[1].images[0].get_array(), arrays["LGNN"]["conv"])
+
+
+def test_figures_draw_on_axes_that_are_given():
+    kernels = {"baseline": noise(3, 3, 3, 8), "LGNN": noise(3, 3, 3, 8)}
+    layers = {title: {"conv": kernel} for title, kernel in kernels.items()}
+    grid = Grid((4, 2))
+    for shape, draw in (
+        ((1, 2), lambda axes: plots.first_layer(kernels, grid, axes=axes[0])),
+        ((2, 1), lambda axes: plots.offset_maps(layers, {"conv": grid}, reach=1, axes=axes)),
+        ((2, 2), lambda axes: plots.correlation_maps(kernels, grid, [0, 5], axes=axes)),
+        ((2, 4), lambda axes: plots.similarity_maps(kernels, grid, [0, 5], axes=axes)),
+    ):
+        figure = Figure()
+        axes = figure.subplots(*shape, squeeze=False)
+        assert draw(axes)[0] is figure and all(panel.images for panel in axes.flat)
+        with pytest.raises(ValueError, match="axes must be"):
+            draw(figure.subplots(3, 3))
+
+
+def test_similarity_maps_are_inner_products_and_cosines():
+    kernels = {"baseline": noise(3, 3, 3, 8)}
+    figure, arrays = plots.similarity_maps(kernels, Grid((4, 2)), [3])
+    np.testing.assert_array_equal(arrays["baseline"][0], gram_maps(kernels["baseline"], Grid((4, 2)), [3]))
+    np.testing.assert_array_equal(
+        arrays["baseline"][1], cosine_maps(kernels["baseline"], Grid((4, 2)), [3])
+    )
+    drawn = [axes.images[0].get_array() for axes in figure.axes[:2]]
+    for values, array in zip(drawn, arrays["baseline"], strict=True):
+        assert values.mask[1, 1] and values.mask.sum() == 1
+        np.testing.assert_array_equal(values.data, array[0])

@@ -39,7 +39,7 @@ def test_two_runs_side_by_side(finished, tmp_path, monkeypatch, capsys):
     for title, folder in (("baseline", baseline), ("constant", constant)):
         summary = json.loads((folder / "summary.json").read_text())
         for layer, score in summary["neighbour_cosine"].items():
-            found = scores[title][layer]["weights: neighbour cosine"]
+            found = scores[title][layer]["metrics"]["weights: neighbour cosine"]
             assert found["value"] == pytest.approx(score["value"], abs=1e-5)
     text = (out / "topography.md").read_text()
     assert text.count("### ") == 9 and "| conv_7 |" in text and "nan" not in text

@@ -22,24 +22,25 @@ _BETWEEN = (0.72, 0.80, 0.88)  # Between tiles: neither white nor black nor grey
 
 
 def first_layer(
-    kernels: Mapping[str, jax.typing.ArrayLike], grid: Grid
+    kernels: Mapping[str, jax.typing.ArrayLike], grid: Grid, *, axes: Any = None
 ) -> tuple[Figure, dict[str, np.ndarray]]:
     """The first-layer filters of several networks side by side, each on the grid.
 
     Args:
       kernels: First-layer kernels ``(height, width, 3, m * n)`` by title.
       grid: Their grid.
+      axes: Matplotlib axes to draw on, ``(networks,)``; None for a new figure.
 
     Returns:
       The figure, and by title what :func:`lgnn_jax.inspect.filters.tiles` gives.
     """
     pictures = {title: tiles(kernel, grid) for title, kernel in kernels.items()}
     rows, columns = grid.shape
-    figure = Figure(figsize=(3.2 * len(kernels), 3.2 * rows / columns + 0.5))
-    figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.12))
-    for axes, (title, tile) in zip(
-        np.ravel(figure.subplots(1, len(pictures))), pictures.items(), strict=True
-    ):
+    panels = _panels(axes, (1, len(pictures)), (3.2 * len(kernels), 3.2 * rows / columns + 0.5))
+    figure = panels[0, 0].figure
+    if axes is None:
+        figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.12))
+    for panel, (title, tile) in zip(panels[0], pictures.items(), strict=True):
         _, _, height, width, channels = tile.shape
         scale, gap = 8, 3
         size = rows * (height * scale + gap) - gap, columns * (width * scale + gap) - gap
@@ -48,16 +49,28 @@ def first_layer(
             top, left = row * (height * scale + gap), column * (width * scale + gap)
             picture = tile[row, column].repeat(scale, 0).repeat(scale, 1)
             canvas[top : top + height * scale, left : left + width * scale] = picture
-        axes.imshow(canvas, interpolation="nearest")
-        axes.set_title(title)
-        axes.set_axis_off()
+        panel.imshow(canvas, interpolation="nearest")
+        panel.set_title(title)
+        panel.set_axis_off()
     return figure, pictures
+
+
+def _panels(axes: Any, shape: tuple[int, int], size: tuple[float, float]) -> np.ndarray:
+    """The axes that were given, or those of a new figure of ``size`` inches, as an array of ``shape``."""
+    if axes is None:
+        return Figure(figsize=size, layout="constrained").subplots(*shape, squeeze=False)
+    panels = np.array(axes, object, ndmin=2)
+    if panels.shape != shape:
+        raise ValueError(f"axes must be {shape}, got {panels.shape}.")
+    return panels
 
 
 def offset_maps(
     kernels: Mapping[str, Mapping[str, jax.typing.ArrayLike]],
     grids: Mapping[str, Grid],
     reach: int = 4,
+    *,
+    axes: Any = None,
 ) -> tuple[Figure, dict[str, dict[str, np.ndarray]]]:
     """How alike filters are by their offset on the grid: a row a network, a column a layer.
 
@@ -65,6 +78,7 @@ def offset_maps(
       kernels: By title of the network, its kernels by layer.
       grids: The grids by layer, two-dimensional.
       reach: The largest offset in rows and in columns.
+      axes: Matplotlib axes to draw on, ``(networks, layers)``; None for a new figure.
 
     Returns:
       The figure, and by title and layer what :func:`lgnn_jax.inspect.filters.cosine_by_offset` gives.
@@ -77,29 +91,30 @@ def offset_maps(
     values = np.concatenate([means.ravel() for layers in maps.values() for means in layers.values()])
     largest = max(0.1, np.nanquantile(np.abs(values), 0.95))
     columns = len(grids)
-    figure = Figure(figsize=(1.25 * columns + 1.6, 1.35 * len(maps) + 0.7), layout="constrained")
-    panels = figure.subplots(len(maps), columns, squeeze=False)
+    panels = _panels(axes, (len(maps), columns), (1.25 * columns + 1.6, 1.35 * len(maps) + 0.7))
+    figure = panels[0, 0].figure
     colours = ScalarMappable(Normalize(-largest, largest), _COLOURS)
     for row, (title, layers) in enumerate(maps.items()):
         panels[row, 0].set_ylabel(title, fontsize=11)
         for column, (layer, means) in enumerate(layers.items()):
-            axes = panels[row, column]
+            panel = panels[row, column]
             extent = (-reach - 0.5, reach + 0.5, reach + 0.5, -reach - 0.5)
-            axes.imshow(means, cmap=colours.cmap, norm=colours.norm, extent=extent)
-            axes.set_facecolor("0.85")
-            axes.set_xticks([-reach, 0, reach] if row == len(maps) - 1 else [])
-            axes.set_yticks([-reach, 0, reach] if column == columns - 1 else [])
-            axes.yaxis.tick_right()
-            axes.tick_params(labelsize=8)
+            panel.imshow(means, cmap=colours.cmap, norm=colours.norm, extent=extent)
+            panel.set_facecolor("0.85")
+            panel.set_xticks([-reach, 0, reach] if row == len(maps) - 1 else [])
+            panel.set_yticks([-reach, 0, reach] if column == columns - 1 else [])
+            panel.yaxis.tick_right()
+            panel.tick_params(labelsize=8)
             if row == 0:
-                axes.set_title(layer, fontsize=10)
-    figure.supxlabel("how far apart two filters are on the grid, in columns and in rows", fontsize=10)
+                panel.set_title(layer, fontsize=10)
+    if axes is None:
+        figure.supxlabel("how far apart two filters are on the grid, in columns and in rows", fontsize=10)
     figure.colorbar(colours, ax=panels, label="mean cosine", shrink=0.9, aspect=30, extend="both")
     return figure, maps
 
 
 def correlation_maps(
-    kernels: Mapping[str, jax.typing.ArrayLike], grid: Grid, units: Sequence[int]
+    kernels: Mapping[str, jax.typing.ArrayLike], grid: Grid, units: Sequence[int], *, axes: Any = None
 ) -> tuple[Figure, dict[str, np.ndarray]]:
     """How a layer's filters resemble a few of them, over the grid: a row a network, a column a unit.
 
@@ -107,6 +122,7 @@ def correlation_maps(
       kernels: Kernels by title, the filters on ``grid.axis``.
       grid: Their grid, two-dimensional.
       units: Flat indices of the units to compare with; a cross marks each.
+      axes: Matplotlib axes to draw on, ``(networks, len(units))``; None for a new figure.
 
     Returns:
       The figure, and by title the cosines ``(len(units), m, n)``.
@@ -116,13 +132,13 @@ def correlation_maps(
     rows, columns = grid.shape
     scale = 2.4 / max(rows, columns)
     size = ((columns * scale + 0.5) * len(units) + 1.5, (rows * scale + 0.4) * len(maps) + 0.3)
-    figure = Figure(figsize=size, layout="constrained")
-    panels = figure.subplots(len(maps), len(units), squeeze=False)
+    panels = _panels(axes, (len(maps), len(units)), size)
+    figure = panels[0, 0].figure
     colours = ScalarMappable(Normalize(-largest, largest), _COLOURS)
     for line, (title, cosines) in zip(panels, maps.items(), strict=True):
         line[0].set_ylabel(title, fontsize=12)
-        for axes, unit, cosine in zip(line, units, cosines, strict=True):
-            _mark(axes, cosine, unit, colours)
+        for panel, unit, cosine in zip(line, units, cosines, strict=True):
+            _mark(panel, cosine, unit, colours)
     figure.colorbar(
         colours, ax=panels, label="cosine with the marked filter", shrink=0.8, aspect=30, extend="both"
     )
@@ -157,13 +173,9 @@ def similarity_maps(
         for title, kernel in kernels.items()
     }
     shape, (rows, columns) = (len(maps), 2 * len(units)), grid.shape
-    if axes is None:
-        scale = 2.4 / max(rows, columns)
-        size = ((columns * scale + 0.25) * shape[1] + 3.0, (rows * scale + 0.4) * shape[0] + 0.3)
-        axes = Figure(figsize=size, layout="constrained").subplots(*shape, squeeze=False)
-    panels = np.array(axes, object, ndmin=2)
-    if panels.shape != shape:
-        raise ValueError(f"axes must be {shape}, got {panels.shape}.")
+    scale = 2.4 / max(rows, columns)
+    size = ((columns * scale + 0.25) * shape[1] + 3.0, (rows * scale + 0.4) * shape[0] + 0.3)
+    panels = _panels(axes, shape, size)
     figure = panels[0, 0].figure
     cosine_scale = _scale([cosines for _, cosines in maps.values()])
     for line, (title, (grams, cosines)) in zip(panels, maps.items(), strict=True):
@@ -247,21 +259,14 @@ def class_maps(
             raise ValueError(f"maps of {title!r} are infinite somewhere or NaN everywhere.")
     if not drawn:
         raise ValueError("There are no maps to draw.")
-    if axes is None:
-        rows, columns = next(iter(drawn.values())).shape[1:]
-        scale = 2.4 / max(rows, columns)
-        size = ((columns * scale + 0.3) * len(chosen) + 1.6, (rows * scale + 0.4) * len(drawn) + 0.2)
-        figure = Figure(figsize=size, layout="constrained")
-        panels = figure.subplots(len(drawn), len(chosen), squeeze=False)
-        # Long names in letters as small as it takes to stay above their own panels.
-        letters = (columns * scale + 0.2) / 0.075 / max(map(len, classes))
-        fontsize = min(10.0, max(5.0, 10 * letters))
-    else:
-        fontsize = 10.0
-        panels = np.array(axes, object, ndmin=2)
-        if panels.shape != (len(drawn), len(chosen)):
-            raise ValueError(f"axes must be {(len(drawn), len(chosen))}, got {panels.shape}.")
-        figure = panels[0, 0].figure
+    rows, columns = next(iter(drawn.values())).shape[1:]
+    scale = 2.4 / max(rows, columns)
+    size = ((columns * scale + 0.3) * len(chosen) + 1.6, (rows * scale + 0.4) * len(drawn) + 0.2)
+    panels = _panels(axes, (len(drawn), len(chosen)), size)
+    figure = panels[0, 0].figure
+    # Long names in letters as small as it takes to stay above their own panels.
+    letters = (columns * scale + 0.2) / 0.075 / max(map(len, classes))
+    fontsize = min(10.0, max(5.0, 10 * letters)) if axes is None else 10.0
     for row, (title, arrays) in enumerate(drawn.items()):
         line = panels[row]
         low, high = np.nanmin(arrays), np.nanmax(arrays)
