@@ -35,6 +35,12 @@ _RELATED = {
     "digits": ("3", "5", "8"),
 }
 _FIGURE_2 = ((1, 1), (1, 3), (1, 5))  # The paper's filters, as rows and columns of the grid.
+_MAGNITUDES = (
+    "Table III of the paper: L2 norms of the first layer's filters, the smallest and largest of those that are not "
+    "exactly zero, and the standard deviation of their natural logarithms. Filters that no gradient reaches are "
+    "worn off by weight decay, so a small spread and few tiny filters mean that few were idle."
+)
+_PARTS = 1000  # Of the work on a network, for the progress bar.
 _THRESHOLD = 5.0  # A unit responds to a class if its t is larger.
 
 
@@ -55,6 +61,10 @@ class Network:
 )
 @click.option("--data", help="The run's data set, where its name does not tell (folder:PATH).")
 @click.option("--data-dir", metavar="PATH", help="Where tensorflow-datasets keeps its sets.")
+@click.option("--download", is_flag=True, help="Download and prepare a set that is not there.")
+@click.option(
+    "--layer", help="Layer of Figures 2 and 3 and of the top images.  [default: the last convolution]"
+)
 @click.option(
     "--classes", help="Classes of Figure 3 by name, such as cat,dog,horse.  [default: related ones]"
 )
@@ -68,22 +78,24 @@ def main(
     baseline: pathlib.Path | None,
     data: str | None,
     data_dir: str | None,
+    download: bool,
+    layer: str | None,
     classes: str | None,
     out: pathlib.Path | None,
 ) -> None:
-    """Shows how organised the layers of a finished RUN are, beside those of a BASELINE run.
+    """Shows how organised the layers of a finished RUN are, beside those of a BASELINE run of another variant.
 
-    Writes fig1.png (first-layer filters), fig2.png (how three filters of the last layer resemble all others),
-    fig3.png (responses to three classes over the grid; outlined: units that respond to the class),
-    top_images.png (the nine test pictures that excite each filter of RUN's last layer most), table3.md
-    (magnitudes) and topography.md and .json (metrics on weights and on responses to the test pictures, with
-    what chance gives), and prints where.
+    Writes fig1.png (first-layer filters), fig2.png (how three filters of a layer resemble all others),
+    fig3.png (responses to three classes over the grid; outlined: units whose t for the class is above 5),
+    top_images.png (the nine test pictures that excite each filter of RUN most), table3.md (magnitudes) and
+    topography.md and .json (metrics on weights and on responses to the test pictures, with what chance
+    gives), and prints where. Figures and table are numbered as in the paper.
     """
     with cli.usage_errors():
         folders = {"run": run} if baseline is None else {"baseline": baseline, "run": run}
         configs = {title: read_config(folder) for title, folder in folders.items()}
         _check_pair(configs)
-        loaded = datasets.load(data or configs["run"].data, data_dir=data_dir)
+        loaded = datasets.load(data or configs["run"].data, data_dir=data_dir, download=download)
         if loaded.digest != configs["run"].data_digest:
             raise ValueError(
                 f"{run.name} was trained on other pictures than {loaded.name!r} now holds. Give its own with "
@@ -92,22 +104,23 @@ def main(
         chosen = _chosen(classes, loaded)
     titles = {title: config.variant if baseline is not None else "run" for title, config in configs.items()}
     networks = {}
-    with Reporter(len(folders), len(folders) * len(loaded.test_labels)) as progress:
-        for title, folder in folders.items():
-            progress.begin(folder.name, titles[title])
-            networks[titles[title]] = network(folder, configs[title], loaded, progress)
     out = out or run / "inspect"
-    out.mkdir(parents=True, exist_ok=True)
     scores = {}
-    with Reporter(len(networks), sum(len(found.layers) for found in networks.values())) as progress:
+    with Reporter(2 * len(folders), 2 * len(folders) * _PARTS) as progress:
+        for title, folder in folders.items():
+            progress.begin(f"{titles[title]}: responses", titles[title])
+            networks[titles[title]] = network(folder, configs[title], loaded, progress)
+        with cli.usage_errors():
+            shown = _layer(layer, networks)
         for title, found in networks.items():
-            progress.begin(title, f"{title}: metrics")
+            progress.begin(f"{title}: metrics", title)
             scores[title] = measure(found, loaded, progress)
+    out.mkdir(parents=True, exist_ok=True)
     write_json(out / "topography.json", scores)
-    text = topography_table(scores)
+    text = topography_table(networks, loaded, scores)
     (out / "topography.md").write_text(text)
     (out / "table3.md").write_text(magnitude_table(networks))
-    _draw(networks, loaded, chosen, out)
+    _draw(networks, loaded, chosen, shown, out)
     print(text)
     print(out)
 
@@ -127,16 +140,31 @@ def read_config(folder: pathlib.Path) -> RunConfig:
     return RunConfig(**fields)
 
 
+def _layer(name: str | None, networks: dict[str, Network]) -> str:
+    """The layer to draw, as a kernel's path."""
+    layers = next(iter(networks.values())).layers
+    if name is None:
+        return [layer for layer in layers if "shortcut" not in layer][-1]
+    path = name if name in layers else f"{name}/kernel"
+    if path not in layers:
+        known = ", ".join(layer.removesuffix("/kernel") for layer in layers)
+        raise ValueError(f"Unknown layer {name!r}. Known: {known}.")
+    return path
+
+
 def _check_pair(configs: dict[str, RunConfig]) -> None:
     """Raises ``ValueError`` for two runs that cannot stand side by side."""
     if len(configs) < 2:
         return
+    run, baseline = configs["run"], configs["baseline"]
     for name in ("net", "width", "data", "data_digest", "grids"):
-        values = [getattr(config, name) for config in configs.values()]
-        if values[0] != values[1]:
-            raise ValueError(f"The runs differ in {name}: {values[0]!r} and {values[1]!r}.")
-    if configs["baseline"].variant == configs["run"].variant:
-        raise ValueError(f"Both runs are {configs['run'].variant}; give a baseline beside another variant.")
+        ours, theirs = getattr(run, name), getattr(baseline, name)
+        if ours != theirs:
+            raise ValueError(f"The runs differ in {name}: RUN has {ours!r}, BASELINE {theirs!r}.")
+    if run.seed != baseline.seed:
+        cli.say(f"the runs are no pair: RUN has seed {run.seed}, BASELINE {baseline.seed}")
+    if baseline.variant == run.variant:
+        raise ValueError(f"Both runs are {run.variant}; give a baseline beside another variant.")
 
 
 def _chosen(classes: str | None, data: datasets.Dataset) -> dict[str, int]:
@@ -165,7 +193,9 @@ def network(folder: pathlib.Path, config: RunConfig, data: datasets.Dataset, pro
         data.test_images,
         data.test_labels,
         classes=data.classes,
-        progress=lambda done, total: progress.at(done, f"test pictures {done} of {total}"),
+        progress=lambda done, total: progress.at(
+            _PARTS * done // total, f"test pictures {done} of {total}"
+        ),
     )
     summary = json.loads((folder / SUMMARY).read_text())
     bits = np.frombuffer(base64.b64decode(summary["test_correct"]), np.uint8)
@@ -180,7 +210,7 @@ def measure(found: Network, data: datasets.Dataset, progress: Reporter) -> dict[
     key = jax.random.key(0)
     scores: dict[str, Any] = {}
     for done, (name, (grid, kernel)) in enumerate(found.layers.items()):
-        progress.at(done, f"of {name}")
+        progress.at(_PARTS * done // len(found.layers), f"layer {done + 1} of {len(found.layers)}")
         statistics = found.responses[name]
         own = Grid(grid.shape, 0)
         maps = Grid(grid.shape)
@@ -256,15 +286,31 @@ def _selectivity(statistics: ResponseStatistics, superclass_of: Any = None) -> n
     return np.nan_to_num(statistics.selectivity(superclass_of, constant="nan"))
 
 
-def topography_table(scores: dict[str, dict[str, Any]]) -> str:
+def topography_table(
+    networks: dict[str, Network], data: datasets.Dataset, scores: dict[str, dict[str, Any]]
+) -> str:
     """The metrics with a null as Markdown, a table a metric: a row a layer, a column a network."""
     first = next(iter(scores.values()))
     metrics = next(iter(first.values()))["metrics"]
+    config = next(iter(networks.values())).config
     lines = [
-        "How organised the layers are. In brackets what chance gives: 95 % of 1000 random relabellings of the "
-        "same filters; z is the distance from their mean in their standard deviations.",
+        f"# {config.net} at width {config.width:g} on {config.data}, {config.epochs} epochs",
+        "",
+        *(f"- {title}: {found.config.name}" for title, found in networks.items()),
+        "",
+        "How organised the layers are; larger is more organised. In brackets what chance gives each network: 95 % "
+        "of 1000 random relabellings of the same filters or units; z is the distance from their mean in their "
+        f"standard deviations. Of {len(first) * len(metrics)} values a network, one in twenty leaves its brackets "
+        "by chance.",
+        "",
+        f"Weights: cosines between filters. Responses: over the {len(data.test_labels)} test pictures, means over "
+        "space. Neighbours are 4, diagonal ones 4; distance correlation: of all cosines with 1 / (1 + distance); "
+        "trustworthiness: whether neighbours on the grid are nearest in weights, 0.5 by chance, at most 1; Moran's "
+        "I: whether maps over the grid (mean response, or Welch's t, of every class) are alike at neighbours.",
         "",
     ]
+    if data.superclass_names:
+        lines += [f"Superclasses: {', '.join(data.superclass_names)}.", ""]
     for metric in metrics:
         rows = [
             [
@@ -281,7 +327,13 @@ def topography_table(scores: dict[str, dict[str, Any]]) -> str:
         ]
         for layer in first
     ]
-    lines += ["### guards: effective dimension of the responses, dead filters, units that never change", ""]
+    lines += [
+        "### guards",
+        "",
+        "Identical filters would score as perfect topography: the effective dimension of the responses (1 if all "
+        "are alike), the share of filters that are (nearly) zero, and the units that never change.",
+        "",
+    ]
     return "\n".join([*lines, *report.table(["layer", *scores], rows)]) + "\n"
 
 
@@ -294,7 +346,8 @@ def _cell(score: dict[str, Any]) -> str:
 def _guard(layer: dict[str, Any]) -> str:
     dimension = layer["responses: effective dimension"]
     shown = "not defined" if isinstance(dimension, dict) else f"{dimension:.1f}"
-    return f"{shown}, {layer['weights: dead filters']['value']:.1%}, {layer['responses: constant units']}"
+    dead, constant = layer["weights: dead filters"]["value"], layer["responses: constant units"]
+    return f"dimension {shown}, dead {dead:.1%}, constant {constant}"
 
 
 def magnitude_table(networks: dict[str, Network]) -> str:
@@ -321,28 +374,35 @@ def magnitude_table(networks: dict[str, Network]) -> str:
         "under 1e-3 of the median",
         "exactly zero",
     ]
-    return "\n".join(["L2 norms of the first layer's filters.", "", *report.table(header, rows)]) + "\n"
+    return "\n".join([_MAGNITUDES, "", *report.table(header, rows)]) + "\n"
 
 
 def _draw(
-    networks: dict[str, Network], data: datasets.Dataset, classes: dict[str, int], out: pathlib.Path
+    networks: dict[str, Network],
+    data: datasets.Dataset,
+    classes: dict[str, int],
+    shown: str,
+    out: pathlib.Path,
 ) -> None:
-    """Figures 1 to 3."""
+    """Figures 1 to 3, of the layer ``shown``, and its top images."""
     layers = next(iter(networks.values())).layers
-    first = next(iter(layers))
-    last = [name for name in layers if "shortcut" not in name][-1]
-    grid = layers[last][0]
+    first, grid = next(iter(layers)), layers[shown][0]
+    label = shown.removesuffix("/kernel")
 
     def kernels(name: str) -> dict[str, np.ndarray]:
         return {title: found.layers[name][1] for title, found in networks.items()}
 
     figure, _ = plots.first_layer(kernels(first), layers[first][0])
+    figure.suptitle("first layer; every filter from its smallest to its largest weight", fontsize=9)
     figure.savefig(out / "fig1.png", dpi=150)
     rows, columns = grid.shape
     units = [row * columns + column for row, column in _FIGURE_2 if row < rows and column < columns]
-    figure, _ = plots.similarity_maps(kernels(last), grid, units)
+    figure, _ = plots.similarity_maps(kernels(shown), grid, units)
+    figure.suptitle(
+        f"{label}; filters by row and column of the grid, from 0; grey: the filter itself", fontsize=9
+    )
     figure.savefig(out / "fig2.png", dpi=150)
-    statistics = {title: found.responses[last] for title, found in networks.items()}
+    statistics = {title: found.responses[shown] for title, found in networks.items()}
     selective = {
         title: regions(found.selectivity(constant="nan"), grid, threshold=_THRESHOLD)
         for title, found in statistics.items()
@@ -356,9 +416,14 @@ def _draw(
     panels = itertools.product(networks.values(), classes.values())
     for axes, (found, index) in zip(figure.axes, panels, strict=False):  # Colour bars come after.
         axes.set_xlabel(f"test accuracy {found.class_accuracy[index]:.0%}", fontsize=8)
+    title = f"{label}; colour: mean response, outlined: t for the class above {_THRESHOLD:g}"
+    figure.suptitle(title, fontsize=9)
     figure.savefig(out / "fig3.png", dpi=150)
     figure, _ = plots.top_images(data.test_images, list(statistics.values())[-1].top_images, grid)
-    figure.savefig(out / "top_images.png", dpi=100)
+    figure.suptitle(
+        f"{list(networks)[-1]}, {label}: the nine most exciting test pictures by row and column", fontsize=8
+    )
+    figure.savefig(out / "top_images.png", dpi=150)
 
 
 if __name__ == "__main__":

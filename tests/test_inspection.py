@@ -49,7 +49,7 @@ def test_two_runs_side_by_side(finished, tmp_path, monkeypatch, capsys):
 
 def test_one_run_alone(finished, tmp_path, monkeypatch, capsys):
     (constant,) = finished[2]["constant"]
-    options = [constant, "--classes", "0,9", "--out", tmp_path]
+    options = [constant, "--classes", "0,9", "--layer", "conv_4", "--out", tmp_path]
     assert command(options, monkeypatch, capsys)[0] == 0
     assert list(json.loads((tmp_path / "topography.json").read_text())) == ["run"]
 
@@ -59,9 +59,10 @@ def test_one_run_alone(finished, tmp_path, monkeypatch, capsys):
     [
         (["{constant}", "--classes", "3,ten"], "Unknown class 'ten'. Known: 0, 1, 2"),
         (["{constant}", "{constant}"], "Both runs are constant"),
+        (["{constant}", "--layer", "conv_9"], "Unknown layer 'conv_9'. Known: conv_0, conv_1"),
         (["{out}"], "no folder of a finished run: it has no config.json"),
         (["{unfinished}"], "it has no summary.json"),
-        (["{constant}", "{wider}"], "The runs differ in width: 0.25 and 0.0625"),
+        (["{constant}", "{wider}"], "The runs differ in width: RUN has 0.0625, BASELINE 0.25"),
         (["{constant}", "--data", "folder:{pictures}"], "was trained on other pictures than 'pictures'"),
         (["{out}/missing"], "does not exist"),
     ],

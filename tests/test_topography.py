@@ -569,3 +569,8 @@ def test_orthogonal_filters_have_no_null():
         topography.neighbour_cosine(basis, Grid((4, 4)), key=jax.random.key(0))
     with pytest.raises(ValueError, match="cosines between the 16 live filters are all the same"):
         topography.distance_correlation(basis, Grid((4, 4)))
+
+
+def test_responses_are_averaged_over_space_first():
+    with pytest.raises(ValueError, match="responses .images, units., got an array of 4 dimensions"):
+        topography.neighbour_cosine(np.ones((5, 3, 3, 4)), Grid((2, 2)), centre=True)

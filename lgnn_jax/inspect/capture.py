@@ -55,6 +55,10 @@ def linen_responses(
     """
     import flax.linen as nn
 
+    if "params" not in variables:
+        raise ValueError(
+            f"variables must hold the collection 'params', as module.init gives; got {', '.join(variables)}."
+        )
     known, convolutions = _modules(variables["params"])
     chosen = _chosen(layers, known, convolutions)
 

@@ -34,6 +34,11 @@ def cosines(kernel: jax.typing.ArrayLike, grid: Grid, centre: bool) -> tuple[jax
       ValueError: If the kernel does not fit the grid, holds NaN or infinities, has fewer than two rows
         with a direction, or all of them point the same way.
     """
+    if centre and np.ndim(kernel) != 2:
+        raise ValueError(
+            f"centre=True is for responses (images, units), got an array of {np.ndim(kernel)} dimensions. Average "
+            "responses over space first."
+        )
     cosine, finite, alive, least = _cosines(filters(kernel, grid), centre)
     finite, alive, least = jax.device_get((finite, alive, least))
     what = "constant" if centre else "exactly zero"
