@@ -90,12 +90,16 @@ class Dataset:
         return digest.hexdigest()[:16]
 
     def statistics(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation of every channel of the training pictures, of 1, float64 ``(3,)``."""
+        """Mean and standard deviation of every channel of the training pictures, of 1, float64 ``(3,)``.
+
+        A channel that never changes has a deviation of 1, so that it stays at 0.
+        """
         values = np.arange(256) / 255
         counts = [np.bincount(self.train_images[..., c].ravel(), minlength=256) for c in range(3)]
         share = np.stack(counts) / (self.train_images.size / 3)
         mean = share @ values
-        return mean, np.sqrt(np.maximum(share @ values**2 - mean**2, 0))
+        deviation = np.sqrt(np.maximum(share @ values**2 - mean**2, 0))
+        return mean, np.where(deviation > 1e-6, deviation, 1)
 
 
 def load(

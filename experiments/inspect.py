@@ -183,7 +183,6 @@ def network(folder: pathlib.Path, config: RunConfig, data: datasets.Dataset, pro
     module = models.build(config.net, data.classes, config.width)
     raw = linen_responses(module, variables, list(layers), train=False)
     mean, deviation = data.statistics()
-    deviation = np.where(deviation > 0, deviation, 1)
 
     def responses(images: jax.typing.ArrayLike) -> Any:
         return raw(normalise(jax.numpy.asarray(images), np.float32(mean), np.float32(deviation)))
@@ -207,83 +206,71 @@ def network(folder: pathlib.Path, config: RunConfig, data: datasets.Dataset, pro
 
 def measure(found: Network, data: datasets.Dataset, progress: Reporter) -> dict[str, Any]:
     """Every metric of every layer, with its null; a metric that is not defined for a layer says why."""
-    key = jax.random.key(0)
     scores: dict[str, Any] = {}
     for done, (name, (grid, kernel)) in enumerate(found.layers.items()):
         progress.at(_PARTS * done // len(found.layers), f"layer {done + 1} of {len(found.layers)}")
         statistics = found.responses[name]
-        own = Grid(grid.shape, 0)
-        maps = Grid(grid.shape)
-        metrics: dict[str, Callable[[], Any]] = {
-            "weights: neighbour cosine": lambda k=kernel, g=grid: topography.neighbour_cosine(
-                k, g, key=key
-            ),
-            "weights: diagonal cosine": lambda k=kernel, g=grid: topography.neighbour_cosine(
-                k, g, pairs="diagonal", key=key
-            ),
-            "weights: distance correlation": lambda k=kernel, g=grid: topography.distance_correlation(
-                k, g, key=key
-            ),
-            "weights: trustworthiness": lambda k=kernel, g=grid: topography.trustworthiness(k, g, key=key),
-            "responses: neighbour correlation": lambda s=statistics, g=own: topography.neighbour_cosine(
-                _rows(s), g, key=key
-            ),
-            "responses: distance correlation": lambda s=statistics, g=own: topography.distance_correlation(
-                _rows(s), g, key=key
-            ),
-            "responses: Moran's I of class means": lambda s=statistics, g=maps: topography.morans_i(
-                s.class_means, g, key=key
-            ),
-            "responses: Moran's I of selectivity": lambda s=statistics, g=maps: topography.morans_i(
-                _selectivity(s), g, key=key
-            ),
+        metrics = _metrics(kernel, grid, statistics, data.superclass_of)
+        scores[name] = {
+            "grid": grid.shape,
+            "metrics": {
+                metric: _defined(lambda f=compute: f()._asdict()) for metric, compute in metrics.items()
+            },
+            "weights: dead filters": topography.dead_share(kernel, grid)._asdict(),
+            "responses: constant units": int(statistics.constant.sum()),
+            "responses: effective dimension": _defined(lambda s=statistics: s.effective_dimension),
+            "weights: correlation by distance": _defined(lambda k=kernel, g=grid: _curve(k, g)),
         }
-        if data.superclass_of:
-            metrics["responses: Moran's I of superclass selectivity"] = lambda s=statistics, g=maps: (
-                topography.morans_i(_selectivity(s, data.superclass_of), g, key=key)
-            )
-        found_scores: dict[str, Any] = {}
-        for metric, compute in metrics.items():
-            try:
-                found_scores[metric] = compute()._asdict()
-            except ValueError as error:
-                found_scores[metric] = {"undefined": str(error)}
-        layer: dict[str, Any] = {"grid": grid.shape, "metrics": found_scores}
-        layer["weights: dead filters"] = topography.dead_share(kernel, grid)._asdict()
-        layer["responses: constant units"] = int(statistics.constant.sum())
-        try:
-            layer["responses: effective dimension"] = statistics.effective_dimension
-        except ValueError as error:
-            layer["responses: effective dimension"] = {"undefined": str(error)}
-        layer["weights: correlation by distance"] = _curve(kernel, grid)
-        scores[name] = layer
     return scores
+
+
+def _metrics(
+    kernel: np.ndarray, grid: Grid, statistics: ResponseStatistics, superclass_of: tuple[int, ...]
+) -> dict[str, Callable[[], topography.Score]]:
+    """The metrics of a layer that have a null, by name."""
+    key = jax.random.key(0)
+    # Rows whose cosines are the units' correlations; a constant unit's is zero, which metrics leave out.
+    rows = topography.rows_of_similarity(np.nan_to_num(statistics.correlation(constant="nan")))
+    by_row, maps = Grid(grid.shape, 0), Grid(grid.shape)
+
+    def selectivity(groups: tuple[int, ...] | None = None) -> np.ndarray:
+        # A constant unit, which prefers no class, has a t of 0; they are counted.
+        return np.nan_to_num(statistics.selectivity(groups, constant="nan"))
+
+    metrics: dict[str, Callable[[], topography.Score]] = {
+        "weights: neighbour cosine": lambda: topography.neighbour_cosine(kernel, grid, key=key),
+        "weights: diagonal cosine": lambda: topography.neighbour_cosine(
+            kernel, grid, pairs="diagonal", key=key
+        ),
+        "weights: distance correlation": lambda: topography.distance_correlation(kernel, grid, key=key),
+        "weights: trustworthiness": lambda: topography.trustworthiness(kernel, grid, key=key),
+        "responses: neighbour correlation": lambda: topography.neighbour_cosine(rows, by_row, key=key),
+        "responses: distance correlation": lambda: topography.distance_correlation(rows, by_row, key=key),
+        "responses: Moran's I of class means": lambda: topography.morans_i(
+            statistics.class_means, maps, key=key
+        ),
+        "responses: Moran's I of selectivity": lambda: topography.morans_i(selectivity(), maps, key=key),
+    }
+    if superclass_of:
+        metrics["responses: Moran's I of superclass selectivity"] = lambda: topography.morans_i(
+            selectivity(superclass_of), maps, key=key
+        )
+    return metrics
+
+
+def _defined(compute: Callable[[], Any]) -> Any:
+    """What ``compute`` gives, or why it is not defined."""
+    try:
+        return compute()
+    except ValueError as error:
+        return {"undefined": str(error)}
 
 
 def _curve(kernel: np.ndarray, grid: Grid) -> dict[str, Any]:
     """Cosines of weights by distance on the grid, and how smoothly they fall."""
-    try:
-        curve = topography.correlation_by_distance(kernel, grid, key=jax.random.key(0))
-    except ValueError as error:
-        return {"undefined": str(error)}
-    fields = {
-        name: None if value is None else np.asarray(value).tolist()
-        for name, value in curve._asdict().items()
-    }
-    try:
-        return fields | {"smoothness": topography.smoothness(1 - np.asarray(curve.mean))}
-    except ValueError as error:
-        return fields | {"smoothness": str(error)}
-
-
-def _rows(statistics: ResponseStatistics) -> np.ndarray:
-    """Rows whose cosines are the units' correlations; a constant unit's is zero, which metrics leave out."""
-    return topography.rows_of_similarity(np.nan_to_num(statistics.correlation(constant="nan")))
-
-
-def _selectivity(statistics: ResponseStatistics, superclass_of: Any = None) -> np.ndarray:
-    """Welch's t of every class and unit; a constant unit, which prefers no class, has 0 (they are counted)."""
-    return np.nan_to_num(statistics.selectivity(superclass_of, constant="nan"))
+    curve = topography.correlation_by_distance(kernel, grid, key=jax.random.key(0))
+    fields = {name: np.asarray(value).tolist() for name, value in curve._asdict().items()}
+    return fields | {"smoothness": _defined(lambda: topography.smoothness(1 - curve.mean))}
 
 
 def topography_table(

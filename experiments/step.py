@@ -161,7 +161,6 @@ class PlacedData:
         self.devices = tuple(jax.local_devices())
         self._mesh = Mesh(np.array(self.devices), (AXIS,))
         mean, deviation = data.statistics()
-        deviation = np.where(deviation > 0, deviation, 1)  # A channel that never changes stays at 0.
         statistics = (np.float32(mean), np.float32(deviation))
         self.classes = data.classes
         self.train_examples, self.test_examples = len(data.train_labels), len(data.test_labels)

@@ -121,6 +121,13 @@ def test_statistics_are_those_of_the_training_pictures():
     np.testing.assert_allclose(deviation, (loaded.train_images / 255).std((0, 1, 2)), rtol=1e-12)
 
 
+def test_a_channel_that_never_changes_has_a_deviation_of_one():
+    images, labels = pictures(4), np.array([0, 1, 0, 1], np.int32)
+    images[..., 1] = 77
+    mean, deviation = Dataset("set", images, labels, images, labels, ("a", "b")).statistics()
+    assert mean[1] == pytest.approx(77 / 255) and deviation[1] == 1 and 0 < deviation[0] < 1
+
+
 @pytest.mark.parametrize("top", ["", "set/"], ids=["flat", "nested"])
 @pytest.mark.parametrize("kind", ["folder", "zip"])
 def test_class_folders(tmp_path, top, kind):

@@ -637,3 +637,14 @@ def test_top_images_lie_at_the_units_place():
         arguments = dict(images=images, top=top, grid=Grid((3, 2)), units=[0, 1]) | wrong
         with pytest.raises(ValueError, match="must be"):
             plots.top_images(**arguments)
+
+
+def test_the_effective_dimension_is_that_of_the_responses():
+    x = np.random.default_rng(0).standard_normal((40, 5)) * (1, 2, 3, 4, 5)
+    found = accumulate(lambda images: {"layer": images}, x, np.arange(40) % 2, classes=2)["layer"]
+    eigenvalues = np.linalg.eigvalsh(np.cov(x.T))
+    expected = eigenvalues.sum() ** 2 / (eigenvalues**2).sum()
+    assert found.effective_dimension == pytest.approx(expected, rel=1e-5)
+    still = accumulate(lambda images: {"layer": 0 * images + 1}, x, np.arange(40) % 2, classes=2)["layer"]
+    with pytest.raises(ValueError, match="No unit of 'layer' varies"):
+        _ = still.effective_dimension

@@ -110,7 +110,10 @@ class ResponseStatistics:
     def effective_dimension(self) -> float:
         """Participation ratio of the responses' PCA, as :func:`lgnn_jax.topography.effective_dimension`."""
         covariance = self.covariance
-        self._constant_units("raise" if self.constant.all() else "nan")
+        if self.constant.all():
+            raise ValueError(
+                f"No unit of {self.layer!r} varies over the images, so they have no dimension."
+            )
         return float(np.trace(covariance) ** 2 / (covariance**2).sum())
 
     def selectivity(self, superclass_of: Any = None, *, constant: str = "raise") -> np.ndarray:
