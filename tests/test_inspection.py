@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from experiments import cli
-from experiments.inspect import main, read_config
+from experiments.inspect.__main__ import main
+from experiments.inspect.networks import read_config
 
 
 def command(arguments, monkeypatch, capsys):

@@ -1,0 +1,119 @@
+"""The command: ``python -m experiments.inspect RUN [BASELINE]``."""
+
+from __future__ import annotations
+
+import pathlib
+
+import click
+
+from experiments import cli
+from experiments import data as datasets
+from experiments.inspect.figures import draw
+from experiments.inspect.networks import PARTS, Network, check_pair, network, read_config
+from experiments.inspect.tables import magnitude_table, measure, topography_table
+from experiments.progress import Reporter
+from experiments.train import write_json
+
+# Three related classes, by data set, for Figure 3; the first three of others.
+_RELATED = {
+    "cifar100": ("maple_tree", "palm_tree", "pine_tree"),
+    "cifar10": ("cat", "dog", "horse"),
+    "tinyimagenet100": ("tabby", "persian_cat", "egyptian_cat"),
+    "digits": ("3", "5", "8"),
+}
+
+
+@click.command()
+@click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=pathlib.Path))
+@click.argument(
+    "baseline", required=False, type=click.Path(exists=True, file_okay=False, path_type=pathlib.Path)
+)
+@click.option("--data", help="The run's data set, where its name does not tell (folder:PATH).")
+@click.option("--data-dir", metavar="PATH", help="Where tensorflow-datasets keeps its sets.")
+@click.option("--download", is_flag=True, help="Download and prepare a set that is not there.")
+@click.option(
+    "--layer", help="Layer of Figures 2 and 3 and of the top images.  [default: the last convolution]"
+)
+@click.option(
+    "--classes", help="Classes of Figure 3 by name, such as cat,dog,horse.  [default: related ones]"
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=pathlib.Path),
+    help="Folder for tables and figures.  [default: inspect in the run's folder]",
+)
+def main(
+    run: pathlib.Path,
+    baseline: pathlib.Path | None,
+    data: str | None,
+    data_dir: str | None,
+    download: bool,
+    layer: str | None,
+    classes: str | None,
+    out: pathlib.Path | None,
+) -> None:
+    """Shows how organised the layers of a finished RUN are, beside those of a BASELINE run of another variant.
+
+    Writes fig1.png (first-layer filters), fig2.png (how three filters of a layer resemble all others),
+    fig3.png (responses to three classes over the grid; outlined: units whose t for the class is above 5),
+    top_images.png (the nine test pictures that excite each filter of RUN most), table3.md (magnitudes) and
+    topography.md and .json (metrics on weights and on responses to the test pictures, with what chance
+    gives), and prints where. Figures and table are numbered as in the paper.
+    """
+    with cli.usage_errors():
+        folders = {"run": run} if baseline is None else {"baseline": baseline, "run": run}
+        configs = {title: read_config(folder) for title, folder in folders.items()}
+        check_pair(configs)
+        loaded = datasets.load(data or configs["run"].data, data_dir=data_dir, download=download)
+        if loaded.digest != configs["run"].data_digest:
+            raise ValueError(
+                f"{run.name} was trained on other pictures than {loaded.name!r} now holds. Give its own with "
+                "--data and --data-dir."
+            )
+        chosen = _chosen(classes, loaded)
+    titles = {title: config.variant if baseline is not None else "run" for title, config in configs.items()}
+    networks = {}
+    out = out or run / "inspect"
+    scores = {}
+    with Reporter(2 * len(folders), 2 * len(folders) * PARTS) as progress:
+        for title, folder in folders.items():
+            progress.begin(f"{titles[title]}: responses", titles[title])
+            networks[titles[title]] = network(folder, configs[title], loaded, progress)
+        with cli.usage_errors():
+            shown = _layer(layer, networks)
+        for title, found in networks.items():
+            progress.begin(f"{title}: metrics", title)
+            scores[title] = measure(found, loaded, progress)
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "topography.json", scores)
+    text = topography_table(networks, loaded, scores)
+    (out / "topography.md").write_text(text)
+    (out / "table3.md").write_text(magnitude_table(networks))
+    draw(networks, loaded, chosen, shown, out)
+    print(text)
+    print(out)
+
+
+def _layer(name: str | None, networks: dict[str, Network]) -> str:
+    """The layer to draw, as a kernel's path."""
+    layers = next(iter(networks.values())).layers
+    if name is None:
+        return [layer for layer in layers if "shortcut" not in layer][-1]
+    path = name if name in layers else f"{name}/kernel"
+    if path not in layers:
+        known = ", ".join(layer.removesuffix("/kernel") for layer in layers)
+        raise ValueError(f"Unknown layer {name!r}. Known: {known}.")
+    return path
+
+
+def _chosen(classes: str | None, data: datasets.Dataset) -> dict[str, int]:
+    """The indices of Figure 3's classes, by name."""
+    names = tuple(classes.split(",")) if classes else _RELATED.get(data.name, data.class_names[:3])
+    for name in names:
+        if name not in data.class_names:
+            raise ValueError(f"Unknown class {name!r}. Known: {', '.join(data.class_names)}.")
+    return {name: data.class_names.index(name) for name in names}
+
+
+if __name__ == "__main__":
+    cli.start(main)

@@ -1,0 +1,90 @@
+"""Finished runs as networks to look at: weights by layer, and responses to the test pictures."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments import cli, models
+from experiments import data as datasets
+from experiments.augment import normalise
+from experiments.config import RunConfig
+from experiments.progress import Reporter
+from experiments.train import CONFIG, SUMMARY, convolutions, load_weights
+from lgnn_jax import Grid
+from lgnn_jax.inspect.capture import linen_responses
+from lgnn_jax.inspect.responses import ResponseStatistics, accumulate
+
+PARTS = 1000  # Of the work on a network, for the progress bar.
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A finished run: what it was, its weights by layer, and what its layers did on the test pictures."""
+
+    config: RunConfig
+    layers: dict[str, tuple[Grid, np.ndarray]]
+    responses: dict[str, ResponseStatistics]
+    class_accuracy: np.ndarray  # Of the test pictures, in [0, 1], (classes,).
+
+
+def read_config(folder: pathlib.Path) -> RunConfig:
+    """The configuration of a finished run.
+
+    Raises:
+      ValueError: If the folder is none, or its run is not finished.
+    """
+    for name in (CONFIG, SUMMARY):
+        if not (folder / name).exists():
+            raise ValueError(f"{str(folder)!r} is no folder of a finished run: it has no {name}.")
+    fields = json.loads((folder / CONFIG).read_text())
+    fields["milestones"] = tuple(fields["milestones"])
+    fields["grids"] = tuple((width, tuple(shape)) for width, shape in fields["grids"])
+    return RunConfig(**fields)
+
+
+def check_pair(configs: dict[str, RunConfig]) -> None:
+    """Raises ``ValueError`` for two runs that cannot stand side by side."""
+    if len(configs) < 2:
+        return
+    run, baseline = configs["run"], configs["baseline"]
+    for name in ("net", "width", "data", "data_digest", "grids"):
+        ours, theirs = getattr(run, name), getattr(baseline, name)
+        if ours != theirs:
+            raise ValueError(f"The runs differ in {name}: RUN has {ours!r}, BASELINE {theirs!r}.")
+    if run.seed != baseline.seed:
+        cli.say(f"the runs are no pair: RUN has seed {run.seed}, BASELINE {baseline.seed}")
+    if baseline.variant == run.variant:
+        raise ValueError(f"Both runs are {run.variant}; give a baseline beside another variant.")
+
+
+def network(folder: pathlib.Path, config: RunConfig, data: datasets.Dataset, progress: Reporter) -> Network:
+    """The network of a run, with the statistics of its layers on the test pictures."""
+    variables = load_weights(folder)
+    layers = convolutions(config, variables["params"])
+    module = models.build(config.net, data.classes, config.width)
+    raw = linen_responses(module, variables, list(layers), train=False)
+    mean, deviation = data.statistics()
+
+    def responses(images: jax.typing.ArrayLike) -> Any:
+        return raw(normalise(jax.numpy.asarray(images), np.float32(mean), np.float32(deviation)))
+
+    found = accumulate(
+        responses,
+        data.test_images,
+        data.test_labels,
+        classes=data.classes,
+        progress=lambda done, total: progress.at(PARTS * done // total, f"test pictures {done} of {total}"),
+    )
+    summary = json.loads((folder / SUMMARY).read_text())
+    bits = np.frombuffer(base64.b64decode(summary["test_correct"]), np.uint8)
+    correct = np.unpackbits(bits, count=summary["test_examples"])
+    counts = np.bincount(data.test_labels, minlength=data.classes)
+    accuracy = np.bincount(data.test_labels, correct, data.classes) / counts
+    return Network(config, layers, found, accuracy)
