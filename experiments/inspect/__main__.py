@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import pathlib
+from typing import Any
 
 import click
 
 from experiments import cli
 from experiments import data as datasets
-from experiments.inspect.figures import draw
-from experiments.inspect.networks import PARTS, Network, check_pair, network, read_config
+from experiments.inspect.atlas import write_atlas
+from experiments.inspect.figures import Shown, draw
+from experiments.inspect.networks import PARTS, Network, check_pair, network, read_config, with_responses
+from experiments.inspect.pictures import SETTINGS, pictures
 from experiments.inspect.tables import magnitude_table, measure, topography_table
 from experiments.progress import Reporter
 from experiments.train import write_json
@@ -38,6 +41,15 @@ _RELATED = {
     "--classes", help="Classes of Figure 3 by name, such as cat,dog,horse.  [default: related ones]"
 )
 @click.option(
+    "--pictures",
+    "setting",
+    type=click.Choice([*SETTINGS, "none"]),
+    default="small",
+    show_default=True,
+    help="How the picture that excites a filter most is made: for 32x32 images, as Lucid does (four times the "
+    "work), or not at all. It is what takes the time; pictures are kept with their run.",
+)
+@click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=pathlib.Path),
     help="Folder for tables and figures.  [default: inspect in the run's folder]",
@@ -50,15 +62,18 @@ def main(
     download: bool,
     layer: str | None,
     classes: str | None,
+    setting: str,
     out: pathlib.Path | None,
 ) -> None:
     """Shows how organised the layers of a finished RUN are, beside those of a BASELINE run of another variant.
 
-    Writes fig1.png (first-layer filters), fig2.png (how three filters of a layer resemble all others),
-    fig3.png (responses to three classes over the grid; outlined: units whose t for the class is above 5),
-    top_images.png (the nine test pictures that excite each filter of RUN most), table3.md (magnitudes) and
-    topography.md and .json (metrics on weights and on responses to the test pictures, with what chance
-    gives), and prints where. Figures and table are numbered as in the paper.
+    Writes atlas.html, a page to explore every layer, to be opened in a browser; fig1.png (first-layer
+    filters), fig2.png (how three filters of a layer resemble all others, and what excites those around
+    them most), fig3.png (responses to three classes over the grid, outlined the units whose t for the
+    class is above 5, and two such regions enlarged), feature_vis.png (what excites each filter of the
+    layer most), top_images.png (the nine test pictures that excite each filter of RUN most), table3.md
+    (magnitudes) and topography.md and .json (metrics on weights and on responses to the test pictures,
+    with what chance gives), and prints where. Figures and table are numbered as in the paper.
     """
     with cli.usage_errors():
         folders = {"run": run} if baseline is None else {"baseline": baseline, "run": run}
@@ -71,25 +86,33 @@ def main(
                 "--data and --data-dir."
             )
         chosen = _chosen(classes, loaded)
-    titles = {title: config.variant if baseline is not None else "run" for title, config in configs.items()}
-    networks = {}
+        networks = {
+            config.variant if baseline is not None else "run": network(folders[title], config, loaded)
+            for title, config in configs.items()
+        }
+        shown = _layer(layer, networks)
     out = out or run / "inspect"
-    scores = {}
-    with Reporter(2 * len(folders), 2 * len(folders) * PARTS) as progress:
-        for title, folder in folders.items():
-            progress.begin(f"{titles[title]}: responses", titles[title])
-            networks[titles[title]] = network(folder, configs[title], loaded, progress)
-        with cli.usage_errors():
-            shown = _layer(layer, networks)
+    scores: dict[str, Any] = {}
+    seen: dict[str, Any] = {}
+    jobs = sum(2 + (len(found.layers) if setting != "none" else 0) for found in networks.values())
+    with Reporter(jobs, jobs * PARTS) as progress:
         for title, found in networks.items():
+            progress.begin(f"{title}: responses", title)
+            networks[title] = with_responses(found, loaded, progress)
             progress.begin(f"{title}: metrics", title)
-            scores[title] = measure(found, loaded, progress)
+            scores[title] = measure(networks[title], loaded, progress)
+            seen[title] = {}
+            for path in found.layers if setting != "none" else ():
+                progress.begin(f"{title}: pictures of {path.removesuffix('/kernel')}", title)
+                seen[title][path] = pictures(found, path, SETTINGS[setting], progress)
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "topography.json", scores)
     text = topography_table(networks, loaded, scores)
     (out / "topography.md").write_text(text)
     (out / "table3.md").write_text(magnitude_table(networks))
-    draw(networks, loaded, chosen, shown, out)
+    of_layer = {title: layers[shown] for title, layers in seen.items() if layers}
+    draw(Shown(shown, networks, of_layer), loaded, chosen, out)
+    write_atlas(out / "atlas.html", networks, seen, scores, loaded)
     print(text)
     print(out)
 

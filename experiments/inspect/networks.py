@@ -6,7 +6,7 @@ import base64
 import dataclasses
 import json
 import pathlib
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -19,19 +19,26 @@ from experiments.progress import Reporter
 from experiments.train import CONFIG, SUMMARY, convolutions, load_weights
 from lgnn_jax import Grid
 from lgnn_jax.inspect.capture import linen_responses
-from lgnn_jax.inspect.responses import ResponseStatistics, accumulate
+from lgnn_jax.inspect.responses import Responses, ResponseStatistics, accumulate
 
 PARTS = 1000  # Of the work on a network, for the progress bar.
 
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A finished run: what it was, its weights by layer, and what its layers did on the test pictures."""
+    """A finished run: what it was, its weights by layer, and what its layers did on the test pictures.
 
+    ``look(layers)`` gives the responses of some layers to pictures in [0, 1].
+    """
+
+    folder: pathlib.Path
     config: RunConfig
+    digest: str  # Of the weights.
     layers: dict[str, tuple[Grid, np.ndarray]]
-    responses: dict[str, ResponseStatistics]
-    class_accuracy: np.ndarray  # Of the test pictures, in [0, 1], (classes,).
+    look: Callable[[Sequence[str]], Responses]
+    accuracy: float  # Of the test pictures, in [0, 1].
+    class_accuracy: np.ndarray  # Likewise, (classes,).
+    responses: dict[str, ResponseStatistics] = dataclasses.field(default_factory=dict)
 
 
 def read_config(folder: pathlib.Path) -> RunConfig:
@@ -64,27 +71,39 @@ def check_pair(configs: dict[str, RunConfig]) -> None:
         raise ValueError(f"Both runs are {run.variant}; give a baseline beside another variant.")
 
 
-def network(folder: pathlib.Path, config: RunConfig, data: datasets.Dataset, progress: Reporter) -> Network:
-    """The network of a run, with the statistics of its layers on the test pictures."""
+def network(folder: pathlib.Path, config: RunConfig, data: datasets.Dataset) -> Network:
+    """The network of a run."""
     variables = load_weights(folder)
-    layers = convolutions(config, variables["params"])
     module = models.build(config.net, data.classes, config.width)
-    raw = linen_responses(module, variables, list(layers), train=False)
-    mean, deviation = data.statistics()
+    mean, deviation = (np.float32(values) for values in data.statistics())
 
-    def responses(images: jax.typing.ArrayLike) -> Any:
-        return raw(normalise(jax.numpy.asarray(images), np.float32(mean), np.float32(deviation)))
+    def look(layers: Sequence[str]) -> Responses:
+        raw = linen_responses(module, variables, layers, train=False)
+        return lambda images: raw(normalise(255 * jax.numpy.asarray(images), mean, deviation))
 
-    found = accumulate(
-        responses,
+    summary = json.loads((folder / SUMMARY).read_text())
+    bits = np.frombuffer(base64.b64decode(summary["test_correct"]), np.uint8)
+    correct = np.unpackbits(bits, count=summary["test_examples"])
+    counts = np.bincount(data.test_labels, minlength=data.classes)
+    return Network(
+        folder=folder,
+        config=config,
+        digest=summary["params_digest"],
+        layers=convolutions(config, variables["params"]),
+        look=look,
+        accuracy=float(correct.mean()),
+        class_accuracy=np.bincount(data.test_labels, correct, data.classes) / counts,
+    )
+
+
+def with_responses(found: Network, data: datasets.Dataset, progress: Reporter) -> Network:
+    """The same with the statistics of its layers on the test pictures."""
+    respond = found.look(list(found.layers))
+    statistics = accumulate(
+        lambda images: respond(np.float32(images) / 255),
         data.test_images,
         data.test_labels,
         classes=data.classes,
         progress=lambda done, total: progress.at(PARTS * done // total, f"test pictures {done} of {total}"),
     )
-    summary = json.loads((folder / SUMMARY).read_text())
-    bits = np.frombuffer(base64.b64decode(summary["test_correct"]), np.uint8)
-    correct = np.unpackbits(bits, count=summary["test_examples"])
-    counts = np.bincount(data.test_labels, minlength=data.classes)
-    accuracy = np.bincount(data.test_labels, correct, data.classes) / counts
-    return Network(config, layers, found, accuracy)
+    return dataclasses.replace(found, responses=statistics)

@@ -1,0 +1,56 @@
+"""Pictures that excite the filters of a run most, kept beside the run."""
+
+from __future__ import annotations
+
+import hashlib
+import pathlib
+
+import jax
+import numpy as np
+from lgnn_jax.inspect.feature_vis import LUCID, SMALL, FeatureVisualisation, Setting, visualise
+
+from experiments.inspect.networks import PARTS, Network
+from experiments.progress import Reporter
+
+SETTINGS = {"small": SMALL, "lucid": LUCID}
+_FORMAT = 1  # Raised when the same setting gives other pictures.
+
+
+def pictures(found: Network, layer: str, setting: Setting, progress: Reporter) -> FeatureVisualisation:
+    """What excites each filter of a layer most, in steps of 1/255; read from the run's folder if it is there."""
+    file = _file(found, layer, setting)
+    if not file.exists():
+        made = visualise(
+            found.look([layer]),
+            layer,
+            key=jax.random.key(0),
+            setting=setting,
+            progress=lambda done, total: progress.at(PARTS * done // total, f"{_name(layer)}"),
+        )
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(".tmp")
+        with partial.open("wb") as stream:
+            np.savez(
+                stream,
+                units=made.units,
+                pictures=np.round(made.pictures * 255).astype(np.uint8),
+                values=made.values,
+                start=made.start,
+                dead=made.dead,
+            )
+        partial.replace(file)
+    with np.load(file) as kept:
+        arrays = {name: kept[name] for name in kept.files}
+    arrays["pictures"] = arrays["pictures"].astype(np.float32) / 255
+    return FeatureVisualisation(layer=layer, **arrays)
+
+
+def _name(layer: str) -> str:
+    return layer.removesuffix("/kernel")
+
+
+def _file(found: Network, layer: str, setting: Setting) -> pathlib.Path:
+    """Where a layer's pictures are kept: the name tells the weights, the layer and how they are made."""
+    parts = "\n".join([str(_FORMAT), found.digest, layer, repr(setting)])
+    digest = hashlib.sha256(parts.encode()).hexdigest()[:8]
+    return found.folder / "pictures" / f"{_name(layer).replace('/', '-')}-{digest}.npz"
