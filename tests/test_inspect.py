@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from lgnn_jax import Grid
@@ -125,3 +126,40 @@ def test_similarity_maps_are_inner_products_and_cosines():
     for values, array in zip(drawn, arrays["baseline"], strict=True):
         assert values.mask[1, 1] and values.mask.sum() == 1
         np.testing.assert_array_equal(values.data, array[0])
+
+
+def test_filter_pictures_lie_at_their_places_with_frames_and_crosses():
+    pictures = np.random.default_rng(0).random((12, 8, 6, 3))
+    dead = np.arange(12) == 5
+    figure, drawn = plots.filter_pictures(
+        pictures, Grid((4, 3)), [4, 5, 7, 8], dead=dead, outlined={"red": [4, 0], "blue": [8, 4]}
+    )
+    (axes,) = figure.axes
+    assert list(drawn) == [4, 5, 7, 8]
+    np.testing.assert_array_equal(drawn[8], pictures[8])
+    canvas = np.asarray(axes.images[0].get_array())
+    gap = canvas.shape[0] - 2 * 8
+    np.testing.assert_array_equal(canvas[8 + gap :, 6 + gap :], pictures[8])  # Row 2, column 2.
+    np.testing.assert_array_equal(canvas[:8, :6], pictures[4])
+    assert np.ptp(canvas[:8, 6 + gap :], axis=(0, 1)).max() == 0 and len(axes.lines) == 2
+    frames = [(to_hex(frame.get_edgecolor()), *frame.get_xy()) for frame in axes.patches]
+    (_, x, y), (_, x_inside, y_inside), (_, x_8, y_8) = frames
+    assert [colour for colour, *_ in frames] == ["#ff0000", "#0000ff", "#0000ff"]
+    assert x < x_inside and y < y_inside and x_8 > x + 6 and y_8 > y + 8
+    grey = plots.filter_pictures(np.zeros((4, 2, 2, 1), np.uint8), Grid((2, 2)))[1]
+    assert grey[3].shape == (2, 2, 3)
+
+
+@pytest.mark.parametrize(
+    "pictures, options, words",
+    [
+        (np.zeros((5, 2, 2, 3)), {}, "pictures must be"),
+        (np.zeros((4, 2, 2, 2)), {}, "pictures must be"),
+        (np.full((4, 2, 2, 3), 1.5), {}, "floats in \\[0, 1\\]"),
+        (np.zeros((4, 2, 2, 3)), {"dead": [True]}, "dead must be \\(4,\\)"),
+        (np.zeros((4, 2, 2, 3)), {"units": [4]}, "indices from 0 to 3"),
+    ],
+)
+def test_filter_pictures_fit_the_grid(pictures, options, words):
+    with pytest.raises(ValueError, match=words):
+        plots.filter_pictures(pictures, Grid((2, 2)), **options)

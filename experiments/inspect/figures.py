@@ -23,7 +23,7 @@ _FIGURE_2 = ((1, 1), (1, 3), (1, 5))  # The paper's filters, as rows and columns
 _COLOURS = ("#D55E00", "#0072B2", "#009E73")  # One a filter or a class, told apart with any colour vision.
 _ALIKE = 0.05  # Of a layer's filters, those most alike to one of them are outlined.
 _THRESHOLD = 5.0  # A unit responds to a class if its t is larger.
-_PART = (12, 8)  # Most rows and columns of the grid's part with pictures.
+_PART = (8, 8)  # Most rows and columns of the grid's part with pictures.
 _ENLARGED = 6  # Most rows and columns of an enlarged region.
 
 
@@ -87,12 +87,14 @@ def _similarities(shown: Shown) -> Figure:
     part_columns = min(columns, _PART[1])
     part_rows = min(rows, _PART[0], max(5, round(part_columns * rows / columns)))
     part = (np.arange(part_rows)[:, None] * columns + np.arange(part_columns)).ravel().tolist()
-    scale = 2.4 / max(rows, columns)
-    wide = 2.2 * part_columns / part_rows * max(rows * scale, 1.4) if shown.pictures else 0
-    height = max(rows * scale + 0.4, 2.4 if shown.pictures else 0)
-    size = (columns * scale + 0.25) * maps + 3.0 + wide, height * len(shown.networks) + 0.5
-    figure = Figure(figsize=size, layout="constrained")
-    ratios = [1.0] * maps + ([wide / (columns * scale + 0.25)] if wide else [])
+    tall = 3.2 if shown.pictures else 2.4  # Inches.
+    narrow = tall * columns / max(rows, columns)
+    wide = tall * part_columns / part_rows if shown.pictures else 0.0
+    ratios = [narrow] * maps + ([wide] if wide else [])
+    figure = Figure(
+        figsize=(sum(ratios) + 0.25 * len(ratios) + 3.0, (tall + 0.4) * len(shown.networks) + 0.3),
+        layout="constrained",
+    )
     panels = figure.subplots(len(shown.networks), len(ratios), width_ratios=ratios, squeeze=False)
     plots.similarity_maps(shown.kernels, shown.grid, units, axes=panels[:, :maps])
     for line in panels:
@@ -103,7 +105,7 @@ def _similarities(shown: Shown) -> Figure:
         for title, axes in zip(shown.networks, panels[:, maps], strict=True):
             alike = _most_alike(shown.kernels[title], shown.grid, units)
             shown.draw_pictures(title, part, axes, outlined=dict(zip(_COLOURS, alike, strict=False)))
-        legend = f"; pictures: what excites a filter most; framed: it and the {_ALIKE:.0%} of the layer most like it"
+        legend = f"; pictures: what excites a filter most; framed: it and the {_ALIKE:.0%} of filters most like it"
     figure.suptitle(
         f"{shown.name}; filters by row and column of the grid, from 0; grey: the filter itself{legend}",
         fontsize=9,
