@@ -1,5 +1,6 @@
 """The command that inspects finished runs."""
 
+import dataclasses
 import json
 import shutil
 import sys
@@ -11,6 +12,8 @@ from PIL import Image
 from experiments import cli
 from experiments.inspect.__main__ import main
 from experiments.inspect.networks import read_config
+from experiments.inspect.pictures import SETTINGS
+from lgnn_jax.inspect.feature_vis import SMALL
 
 
 def command(arguments, monkeypatch, capsys):
@@ -30,8 +33,10 @@ def test_two_runs_side_by_side(finished, tmp_path, monkeypatch, capsys):
     (baseline,), (constant,) = folders["baseline"], folders["constant"]
     assert read_config(constant) == configs["constant"][0]
     out = tmp_path / "seen"
-    code, lines, _ = command([constant, baseline, "--out", out], monkeypatch, capsys)
+    options = [constant, baseline, "--pictures", "none", "--out", out]
+    code, lines, _ = command(options, monkeypatch, capsys)
     assert code == 0 and lines[-1] == str(out)
+    assert (out / "atlas.html").exists()
     for name in ("fig1", "fig2", "fig3"):
         with Image.open(out / f"{name}.png") as picture:
             assert min(picture.size) > 200 and np.ptp(np.asarray(picture)) > 200
@@ -48,11 +53,21 @@ def test_two_runs_side_by_side(finished, tmp_path, monkeypatch, capsys):
     assert [row.split("|")[1].strip() for row in table[2:]] == ["network", "-" * 10, "baseline", "constant"]
 
 
-def test_one_run_alone(finished, tmp_path, monkeypatch, capsys):
+def test_one_run_alone_with_pictures_that_are_made_once(finished, tmp_path, monkeypatch, capsys):
     (constant,) = finished[2]["constant"]
+    monkeypatch.setitem(SETTINGS, "small", dataclasses.replace(SMALL, steps=2))
     options = [constant, "--classes", "0,9", "--layer", "conv_4", "--out", tmp_path]
     assert command(options, monkeypatch, capsys)[0] == 0
     assert list(json.loads((tmp_path / "topography.json").read_text())) == ["run"]
+    with Image.open(tmp_path / "feature_vis.png") as picture:
+        assert np.ptp(np.asarray(picture)) > 100
+    page = (tmp_path / "atlas.html").read_text()
+    assert "conv_7" in page and "test accuracy" in page
+    kept = sorted((constant / "pictures").iterdir())
+    assert len(kept) == 8
+    monkeypatch.setattr("experiments.inspect.pictures.visualise", None)
+    assert command(options, monkeypatch, capsys)[0] == 0
+    assert sorted((constant / "pictures").iterdir()) == kept
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,9 @@ def pictures(found: Network, layer: str, setting: Setting, progress: Reporter) -
             layer,
             key=jax.random.key(0),
             setting=setting,
-            progress=lambda done, total: progress.at(PARTS * done // total, f"{_name(layer)}"),
+            progress=lambda done, total: progress.at(
+                PARTS * done // total, f"{_name(layer)}: {done} of {total} steps"
+            ),
         )
         file.parent.mkdir(parents=True, exist_ok=True)
         partial = file.with_suffix(".tmp")

@@ -346,7 +346,11 @@ def _frequencies(height: int, width: int) -> np.ndarray:
 def _start(key: jax.Array, units: jax.Array, shape: tuple[int, int, int]) -> jax.Array:
     """Spectra ``(batch, 2, channels, height, columns)``, real and imaginary part."""
     size = (2, shape[2], *_frequencies(*shape[:2]).shape)
-    return jax.vmap(lambda unit: _DEVIATION * jax.random.normal(jax.random.fold_in(key, unit), size))(units)
+
+    def flat(unit: jax.Array) -> jax.Array:  # Compiling it in several dimensions takes seconds on a CPU.
+        return jax.random.normal(jax.random.fold_in(key, unit), (math.prod(size),))
+
+    return _DEVIATION * jax.vmap(flat)(units).reshape(-1, *size)
 
 
 def _pictures(spectra: jax.Array, shape: tuple[int, int, int], decorrelate: bool) -> jax.Array:
