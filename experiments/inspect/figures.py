@@ -179,7 +179,7 @@ def _enlarge(shown: Shown, title: str, name: str, found: Sequence[Region], axes:
     window = [_window(axis, limit) for axis, limit in zip(places.T, shown.grid.shape, strict=True)]
     part = (np.array(window[0])[:, None] * columns + np.array(window[1])).ravel().tolist()
     shown.draw_pictures(title, part, axes, outlined={_COLOURS[0]: members.tolist()})
-    axes.set_title(f"{name}: {len(members)} filters", fontsize=9)
+    axes.set_title(f"{name}: {len(members)} filter{'s' * (len(members) > 1)}", fontsize=9)
 
 
 def _window(places: np.ndarray, limit: int) -> range:
