@@ -3,7 +3,9 @@ import sys
 import numpy as np
 import pytest
 
-from experiments import benchmark, cli
+from experiments import cli
+from experiments.benchmark import __main__ as benchmark
+from experiments.benchmark import filter as smoothing
 from lgnn_jax import Grid, smooth
 
 GRIDS = [Grid((4, 2)), Grid((3, 3))]
@@ -17,21 +19,21 @@ def gradients():
 def test_the_literal_form_does_what_smooth_does():
     for gradient, grid in zip(gradients(), GRIDS, strict=True):
         np.testing.assert_allclose(
-            benchmark.depthwise(gradient, grid), smooth(gradient, grid, 0.5), atol=1e-6
+            smoothing.depthwise(gradient, grid), smooth(gradient, grid, 0.5), atol=1e-6
         )
 
 
 @pytest.mark.parametrize("depthwise", [False, True])
 def test_so_does_pytorch(depthwise):
     pytest.importorskip("torch", reason="PyTorch is not installed")
-    found = benchmark.in_pytorch(gradients(), GRIDS, depthwise=depthwise)()
+    found = smoothing.in_pytorch(gradients(), GRIDS, depthwise=depthwise)()
     for result, gradient, grid in zip(found, gradients(), GRIDS, strict=True):
         expected = smooth(gradient, grid, 0.5)
         np.testing.assert_allclose(result.numpy().transpose(2, 3, 1, 0), expected, atol=1e-6)
 
 
 def test_every_kernel_of_a_network_is_measured():
-    shapes = [leaf.shape for leaf in benchmark.kernels("vgg11")]
+    shapes = [leaf.shape for leaf in smoothing.kernels("vgg11")]
     assert sum(int(np.prod(shape)) for shape in shapes if len(shape) == 4) == 9_217_728
 
 

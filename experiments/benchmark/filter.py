@@ -1,12 +1,10 @@
-"""What things cost, each against its alternatives in the same run."""
+"""The cost of smoothing the gradients of a network."""
 
 from __future__ import annotations
 
 import importlib.util
-import os
-import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -17,20 +15,14 @@ import optax
 from jax import lax
 
 from experiments import cli, models, report
+from experiments.benchmark.timing import Call, compiled, interleaved, machine
 from experiments.config import configure
 from experiments.data import Dataset
 from experiments.step import PlacedData, Trainer, order
 from lgnn_jax import ConvLayout, Grid, lgnn
 
-Call = Callable[[], Any]
 
-
-@click.group()
-def main() -> None:
-    """Measures what things cost, as ratios within one run: machines are shared and timings noisy."""
-
-
-@main.command("filter")
+@click.command("filter")
 @click.option(
     "--nets",
     default=",".join(models.NETS),
@@ -131,15 +123,6 @@ def _row(name: str, cost: dict[str, Any], steps: dict[int, float]) -> list[str]:
     ]
 
 
-def machine() -> str:
-    """The hardware and versions that a measurement was made with."""
-    device = jax.local_devices()[0]
-    where = f"{os.cpu_count()} CPU cores ({platform.machine()})"
-    if device.platform != "cpu":
-        where = f"{jax.local_device_count()} x {device.device_kind}"
-    return f"{where}, jax {jax.__version__}, Python {platform.python_version()}"
-
-
 def kernels(net: str) -> list[jax.Array]:
     """Random gradients of a network's parameters, in the order of its tree."""
     module = models.build(net)
@@ -158,9 +141,9 @@ def filter_cost(net: str, repeats: int, torch: bool) -> dict[str, Any]:
     only = [g for g, _ in filtered]
     smoothing = lgnn(0.5)
     state = smoothing.init(only)
-    alone = _compiled(lambda g: smoothing.update(g, state)[0], only)
-    copy = _compiled(lambda g: [jnp.copy(leaf) for leaf in g], only)
-    literal = _compiled(
+    alone = compiled(lambda g: smoothing.update(g, state)[0], only)
+    copy = compiled(lambda g: [jnp.copy(leaf) for leaf in g], only)
+    literal = compiled(
         lambda g: [depthwise(leaf, grid) for leaf, (_, grid) in zip(g, filtered, strict=True)], only
     )
     plain, compiling_plain = _update(optax.identity(), gradients)
@@ -176,7 +159,7 @@ def filter_cost(net: str, repeats: int, torch: bool) -> dict[str, Any]:
         shapes = [grid for _, grid in filtered]
         forms["algorithm 1"] = in_pytorch(only, shapes, depthwise=False)
         forms["depthwise"] = in_pytorch(only, shapes, depthwise=True)
-    times = _interleaved(forms, repeats)
+    times = interleaved(forms, repeats)
     times["added"] = list(np.subtract(times["smoothed"], times["plain"]))
     quartiles = {name: np.quantile(values, (0.25, 0.5, 0.75)) for name, values in times.items()}
     return quartiles | {
@@ -185,10 +168,6 @@ def filter_cost(net: str, repeats: int, torch: bool) -> dict[str, Any]:
         "temporary": alone.memory_analysis().temp_size_in_bytes,
         "compiling": compiling - compiling_plain,
     }
-
-
-def _compiled(f: Callable[..., Any], *args: Any, **options: Any):
-    return jax.jit(f, **options).lower(*args).compile()
 
 
 def _update(first: optax.GradientTransformation, gradients: Sequence[jax.Array]) -> tuple[Call, float]:
@@ -201,34 +180,15 @@ def _update(first: optax.GradientTransformation, gradients: Sequence[jax.Array])
 
     carry = [jnp.copy(g) for g in gradients], tx.init(gradients)
     started = time.perf_counter()
-    compiled = _compiled(step, gradients, *carry, donate_argnums=(1, 2))
+    update = compiled(step, gradients, *carry, donate_argnums=(1, 2))
     seconds = time.perf_counter() - started
 
     def call():
         nonlocal carry
-        carry = compiled(gradients, *carry)
+        carry = update(gradients, *carry)
         return carry
 
     return call, seconds
-
-
-def _interleaved(forms: dict[str, Call], repeats: int) -> dict[str, list[float]]:
-    """Seconds a call, every form in turn, so that whatever else the machine does meets them all.
-
-    Accelerators get several calls at once, whose start-up then overlaps.
-    """
-    at_once = 1 if jax.default_backend() == "cpu" else 20
-    for call in forms.values():
-        jax.block_until_ready(call())
-    times: dict[str, list[float]] = {name: [] for name in forms}
-    for _ in range(repeats):
-        for name, call in forms.items():
-            started = time.perf_counter()
-            for _ in range(at_once):
-                result = call()
-            jax.block_until_ready(result)
-            times[name].append((time.perf_counter() - started) / at_once)
-    return times
 
 
 def depthwise(gradient: jax.Array, grid: Grid, sigma: float = 0.5) -> jax.Array:
@@ -294,7 +254,3 @@ def step_seconds(net: str, batch: int, steps: int = 3) -> float:
         jax.block_until_ready(state)
         times.append(time.perf_counter() - started)
     return min(times[1:])
-
-
-if __name__ == "__main__":
-    cli.start(main)

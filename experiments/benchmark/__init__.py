@@ -1,0 +1,1 @@
+"""What things cost, each against its alternatives in the same run."""

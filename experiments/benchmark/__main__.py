@@ -1,0 +1,19 @@
+"""The command line: ``python -m experiments.benchmark``, a subcommand a benchmark."""
+
+from __future__ import annotations
+
+import click
+
+from experiments import cli
+from experiments.benchmark.filter import filter_command
+
+
+@click.group()
+def main() -> None:
+    """Measures what things cost, as ratios within one run: machines are shared and timings noisy."""
+
+
+main.add_command(filter_command)
+
+if __name__ == "__main__":
+    cli.start(main)
