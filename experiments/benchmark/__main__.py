@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from experiments import cli
+from experiments.benchmark.feature_vis import feature_vis_command
 from experiments.benchmark.filter import filter_command
 
 
@@ -14,6 +15,7 @@ def main() -> None:
 
 
 main.add_command(filter_command)
+main.add_command(feature_vis_command)
 
 if __name__ == "__main__":
     cli.start(main)
