@@ -17,7 +17,7 @@ from experiments import data as datasets
 from experiments.benchmark import peer
 from experiments.benchmark.timing import machine
 from experiments.config import RunConfig
-from experiments.inspect import read_config
+from experiments.inspect.networks import read_config
 from experiments.models import vgg
 from experiments.train import load_weights
 from lgnn_jax.inspect.capture import linen_responses

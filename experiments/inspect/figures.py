@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from lgnn_jax.inspect.feature_vis import FeatureVisualisation
 from matplotlib.figure import Figure
 
 from experiments import data as datasets
 from experiments.inspect.networks import Network
 from lgnn_jax import Grid
 from lgnn_jax.inspect import plots
+from lgnn_jax.inspect.feature_vis import FeatureVisualisation
 from lgnn_jax.inspect.filters import cosine_maps
 from lgnn_jax.inspect.regions import Region, regions
 from lgnn_jax.inspect.responses import class_maps
