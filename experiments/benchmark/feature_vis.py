@@ -14,6 +14,7 @@ import numpy as np
 
 from experiments import cli, models, report
 from experiments import data as datasets
+from experiments.augment import normalise
 from experiments.benchmark import peer
 from experiments.benchmark.timing import machine
 from experiments.config import RunConfig
@@ -175,7 +176,7 @@ def load(
         config,
         peer.Weights(config.net, variables, mean, deviation),
         layer,
-        lambda images: raw((images - mean) / deviation),
+        lambda images: raw(normalise(255 * jax.numpy.asarray(images), mean, deviation)),
         width,
         units,
     )
