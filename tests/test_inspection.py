@@ -36,6 +36,7 @@ def test_two_runs_side_by_side(finished, tmp_path, monkeypatch, capsys):
     options = [constant, baseline, "--pictures", "none", "--out", out]
     code, lines, _ = command(options, monkeypatch, capsys)
     assert code == 0 and lines[-1] == str(out)
+    assert (out / "atlas.html").exists()
     for name in ("fig1", "fig2", "fig3"):
         with Image.open(out / f"{name}.png") as picture:
             assert min(picture.size) > 200 and np.ptp(np.asarray(picture)) > 200
@@ -60,6 +61,8 @@ def test_one_run_alone_with_pictures_that_are_made_once(finished, tmp_path, monk
     assert list(json.loads((tmp_path / "topography.json").read_text())) == ["run"]
     with Image.open(tmp_path / "feature_vis.png") as picture:
         assert np.ptp(np.asarray(picture)) > 100
+    page = (tmp_path / "atlas.html").read_text()
+    assert "conv_7" in page and "test accuracy" in page
     kept = sorted((constant / "pictures").iterdir())
     assert len(kept) == 8
     monkeypatch.setattr("experiments.inspect.pictures.visualise", None)

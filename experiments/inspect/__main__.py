@@ -9,6 +9,7 @@ import click
 
 from experiments import cli
 from experiments import data as datasets
+from experiments.inspect.atlas import write_atlas
 from experiments.inspect.figures import Shown, draw
 from experiments.inspect.networks import PARTS, Network, check_pair, network, read_config, with_responses
 from experiments.inspect.pictures import SETTINGS, pictures
@@ -66,12 +67,13 @@ def main(
 ) -> None:
     """Shows how organised the layers of a finished RUN are, beside those of a BASELINE run of another variant.
 
-    Writes fig1.png (first-layer filters), fig2.png (how three filters of a layer resemble all others, and
-    what excites those around them most), fig3.png (responses to three classes over the grid, outlined the
-    units whose t for the class is above 5, and two such regions enlarged), feature_vis.png (what excites
-    each filter of the layer most), top_images.png (the nine test pictures that excite each filter of RUN
-    most), table3.md (magnitudes) and topography.md and .json (metrics on weights and on responses to the
-    test pictures, with what chance gives), and prints where. Figures and table are numbered as in the paper.
+    Writes atlas.html, a page to explore every layer, to be opened in a browser; fig1.png (first-layer
+    filters), fig2.png (how three filters of a layer resemble all others, and what excites those around
+    them most), fig3.png (responses to three classes over the grid, outlined the units whose t for the
+    class is above 5, and two such regions enlarged), feature_vis.png (what excites each filter of the
+    layer most), top_images.png (the nine test pictures that excite each filter of RUN most), table3.md
+    (magnitudes) and topography.md and .json (metrics on weights and on responses to the test pictures,
+    with what chance gives), and prints where. Figures and table are numbered as in the paper.
     """
     with cli.usage_errors():
         folders = {"run": run} if baseline is None else {"baseline": baseline, "run": run}
@@ -110,6 +112,7 @@ def main(
     (out / "table3.md").write_text(magnitude_table(networks))
     of_layer = {title: layers[shown] for title, layers in seen.items() if layers}
     draw(Shown(shown, networks, of_layer), loaded, chosen, out)
+    write_atlas(out / "atlas.html", networks, seen, scores, loaded)
     print(text)
     print(out)
 

@@ -1,0 +1,58 @@
+"""The atlas of one or two networks: a page to explore their layers."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+from experiments import data as datasets
+from experiments.inspect.networks import Network
+from lgnn_jax.inspect import atlas
+from lgnn_jax.inspect.feature_vis import FeatureVisualisation
+
+
+def write_atlas(
+    path: pathlib.Path,
+    networks: dict[str, Network],
+    pictures: dict[str, dict[str, FeatureVisualisation]],
+    scores: dict[str, dict[str, Any]],
+    data: datasets.Dataset,
+) -> None:
+    """Writes the page; pictures and scores are by network and layer."""
+    atlas.write(
+        path,
+        [
+            atlas.Network(
+                title,
+                [
+                    atlas.layer(
+                        layer.removesuffix("/kernel"),
+                        kernel,
+                        grid,
+                        found.responses[layer],
+                        visualisation=pictures[title].get(layer),
+                        scores=scores[title][layer]["metrics"],
+                    )
+                    for layer, (grid, kernel) in found.layers.items()
+                ],
+                class_accuracy=found.class_accuracy,
+                facts=_facts(found),
+            )
+            for title, found in networks.items()
+        ],
+        images=data.test_images,
+        class_names=data.class_names,
+        superclass_names=data.superclass_names,
+        superclass_of=data.superclass_of,
+    )
+
+
+def _facts(found: Network) -> dict[str, str]:
+    """What a reader should know of a run."""
+    config = found.config
+    return {
+        "network": config.net if config.width == 1 else f"{config.net} at {config.width:g} of its width",
+        "pictures": config.data,
+        "training": f"{config.variant}, {config.epochs} epochs, seed {config.seed}",
+        "test accuracy": f"{found.accuracy:.1%}",
+    }
