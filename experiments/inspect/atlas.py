@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 from experiments import data as datasets
@@ -41,10 +42,14 @@ def write_atlas(
             for title, found in networks.items()
         ],
         images=data.test_images,
-        class_names=data.class_names,
-        superclass_names=data.superclass_names,
+        class_names=_readable(data.class_names),
+        superclass_names=_readable(data.superclass_names),
         superclass_of=data.superclass_of,
     )
+
+
+def _readable(names: Sequence[str]) -> list[str]:
+    return [name.replace("_", " ") for name in names]
 
 
 def _facts(found: Network) -> dict[str, str]:

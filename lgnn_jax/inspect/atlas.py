@@ -306,7 +306,7 @@ def write(
         for n, network in enumerate(networks)
         for index, shown in enumerate(network.layers)
     ]
-    start = _start(networks[-1], dict(blocks), len(networks) - 1)
+    start = _start(networks[-1])
     overview = {
         "format": FORMAT,
         "version": VERSION,
@@ -320,7 +320,7 @@ def write(
         "metrics": {name: _MEANINGS.get(name, "") for name in _metrics(networks)},
         "start": start,
     }
-    first = [("atlas", overview)] + [x for x in blocks if x[0].endswith(f"-{start['layer']}")]
+    first = [("atlas", overview)] + [x for x in blocks if x[0].endswith(f"-{start}")]
     rest = [x for x in blocks if x not in first] + [("images", _sheet(pictures[used]))]
     _replace(path, _page(first, rest))
 
@@ -460,17 +460,14 @@ def _plane(grid: Grid) -> list[int]:
     return list(grid.shape) if len(grid.shape) == 2 else [1, grid.units]
 
 
-def _start(network: Network, blocks: dict[str, Any], index: int) -> dict[str, int | None]:
-    """The layer whose neighbours respond most alike beside all pairs, and the group of its largest region."""
+def _start(network: Network) -> int:
+    """The layer whose neighbours respond most alike beside all pairs."""
     order = []
     for shown in network.layers:
         correlations, pairs = shown.correlations, neighbours(shown.grid)
         near, far = (x[np.isfinite(x)] for x in (correlations[tuple(pairs.T)], correlations))
-        order.append(near.mean() - far.mean() if near.size and len(near) > 8 else -1.0)
-    layer = int(np.argmax(order))
-    found = blocks[f"layer-{index}-{layer}"]["regions"]
-    group = max(found, key=lambda region: len(region[1]))[0] if found else None
-    return {"layer": layer, "group": group}
+        order.append(near.mean() - far.mean() if len(near) > 8 else -1.0)
+    return int(np.argmax(order))
 
 
 def _packed(values: np.ndarray, **about: Any) -> dict[str, Any]:

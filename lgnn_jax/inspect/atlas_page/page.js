@@ -870,7 +870,7 @@ function start() {
   byId("hint").textContent = "Arrow keys move from filter to filter, Home and End along a row, Enter keeps a filter, Escape lets it go.";
   byId("networks").append(...views.map((view) => view.element));
   byId("panel-networks").append(...sides.map((side) => side.element));
-  Object.assign(state, { layer: atlas.start.layer, group: atlas.start.group, other: ALL });
+  state.layer = atlas.start;
   controls();
   numbers();
   openLayer(state.layer);
