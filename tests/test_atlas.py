@@ -238,6 +238,7 @@ def script(driver, text, *arguments):
 
 
 def all_of(driver, selector):
+    painted(driver)
     return driver.find_elements("css selector", selector)
 
 
@@ -322,6 +323,7 @@ def test_the_keyboard_alone(browser):
 
     def press(*keys):
         ActionChains(browser).send_keys(*keys).perform()
+        painted(browser)
 
     def here():
         return script(
@@ -346,7 +348,6 @@ def test_the_keyboard_alone(browser):
         "5",
     ]
     press(Keys.ESCAPE)
-    painted(browser)
     assert not all_of(browser, "[aria-selected=true]")
 
 
