@@ -46,7 +46,7 @@ _RELATED = {
     type=click.Choice([*SETTINGS, "none"]),
     default="small",
     show_default=True,
-    help="How the picture that excites a filter most is made: for 32x32 images, as Lucid does (four times the "
+    help="How the picture that excites a filter most is made: for 32x32 images, as Lucid does (several times the "
     "work), or not at all. It is what takes the time; pictures are kept with their run.",
 )
 @click.option(
