@@ -5,6 +5,7 @@ import json
 import shutil
 import sys
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,7 +14,7 @@ from experiments import cli
 from experiments.inspect.__main__ import main
 from experiments.inspect.networks import read_config
 from experiments.inspect.pictures import SETTINGS
-from lgnn_jax.inspect.feature_vis import SMALL
+from lgnn_jax.inspect.feature_vis import SMALL, FeatureVisualisation, visualise
 
 
 def command(arguments, monkeypatch, capsys):
@@ -53,9 +54,19 @@ def test_two_runs_side_by_side(finished, tmp_path, monkeypatch, capsys):
     assert [row.split("|")[1].strip() for row in table[2:]] == ["network", "-" * 10, "baseline", "constant"]
 
 
+def only_conv_4(responses, layer, **options):
+    """Pictures of one layer, and noise for the others, which would take as long to compile."""
+    if layer == "conv_4/kernel":
+        return visualise(responses, layer, **options)
+    units = jax.eval_shape(responses, np.zeros((1, 32, 32, 3), np.float32))[layer].shape[-1]
+    noise, zeros = np.random.default_rng(0).random((units, 32, 32, 3)), np.zeros(units)
+    return FeatureVisualisation(layer, np.arange(units), noise, zeros, zeros, zeros > 0)
+
+
 def test_one_run_alone_with_pictures_that_are_made_once(finished, tmp_path, monkeypatch, capsys):
     (constant,) = finished[2]["constant"]
     monkeypatch.setitem(SETTINGS, "small", dataclasses.replace(SMALL, steps=2))
+    monkeypatch.setattr("experiments.inspect.pictures.visualise", only_conv_4)
     options = [constant, "--classes", "0,9", "--layer", "conv_4", "--out", tmp_path]
     assert command(options, monkeypatch, capsys)[0] == 0
     assert list(json.loads((tmp_path / "topography.json").read_text())) == ["run"]
