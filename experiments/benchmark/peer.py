@@ -156,11 +156,15 @@ class Lucent:
             int(max(setting.scales) * (size + 2 * setting.pad - setting.jitter)) - setting.jitter_after
         )
         seen = max(size, largest)
+
+        def jitter(pixels: int) -> list[Any]:  # Lucent's own takes no fewer than two.
+            return [self._transform.jitter(pixels)] if pixels > 1 else []
+
         return [
             self._transform.pad(setting.pad, mode="constant", constant_value=0.5),
-            self._transform.jitter(setting.jitter),
+            *jitter(setting.jitter),
             self._transform.random_scale(list(setting.scales)),
             self._transform.random_rotate(list(setting.angles)),
-            self._transform.jitter(setting.jitter_after),
+            *jitter(setting.jitter_after),
             lambda pictures: pictures[..., -seen:, -seen:],
         ], seen
