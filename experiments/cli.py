@@ -131,8 +131,18 @@ _OPTIONS = (
 )
 
 
-def run_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Adds the shared options to a command, which receives them as its first argument, ``options``."""
+def run_options(
+    command: Callable[..., None] | None = None, *, without: tuple[str, ...] = (), **defaults: Any
+) -> Callable[..., Any]:
+    """Adds the shared options to a command, which receives them as its first argument, ``options``.
+
+    Args:
+      command: The command; None if this is called with the other arguments as a decorator.
+      without: Names of options to leave out.
+      **defaults: Other defaults.
+    """
+    if command is None:
+        return functools.partial(run_options, without=without, **defaults)
 
     @functools.wraps(command)
     def wrapped(*, data, data_dir, download, out, **rest):
@@ -142,6 +152,10 @@ def run_options(command: Callable[..., None]) -> Callable[..., None]:
 
     for option in reversed(_OPTIONS):
         wrapped = option(wrapped)
+    kept = [param for param in wrapped.__click_params__ if param.name not in without]
+    for param in kept:
+        param.default = defaults.get(param.name, param.default)
+    wrapped.__click_params__ = kept
     return wrapped
 
 

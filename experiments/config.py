@@ -148,16 +148,24 @@ class RunConfig:
         return fields
 
     @property
+    def set_name(self) -> str:
+        """The data set's name, as a part of file names."""
+        return "".join(c if c.isalnum() or c in "-_" else "-" for c in self.data)
+
+    @property
     def subject(self) -> str:
         """Data set, net and width, as a part of file names."""
-        data = "".join(c if c.isalnum() or c in "-_" else "-" for c in self.data)
-        return f"{data}-{self.net}" + ("" if self.width == 1 else f"-w{self.width:g}")
+        return f"{self.set_name}-{self.net}" + ("" if self.width == 1 else f"-w{self.width:g}")
+
+    @property
+    def digest(self) -> str:
+        """A hash of :meth:`identity`, as 8 hexadecimal digits."""
+        return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()[:8]
 
     @property
     def name(self) -> str:
-        """A readable name that ends in a hash of :meth:`identity`."""
-        digest = hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()[:8]
-        return f"{self.subject}-{self.variant}-s{self.seed}-{digest}"
+        """A readable name that ends in :attr:`digest`."""
+        return f"{self.subject}-{self.variant}-s{self.seed}-{self.digest}"
 
     def learning_rate(self, steps_per_epoch: int) -> optax.Schedule:
         """The learning rate at every step."""

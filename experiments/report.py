@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from experiments.config import RunConfig
+from experiments.results import spread
 from experiments.train import SUMMARY, convolutions, load_weights, write_json
 from lgnn_jax import Grid
 from lgnn_jax.inspect import plots
@@ -93,29 +94,33 @@ def markdown(title: str, runs: dict[str, list[Summary]], notes: tuple[str, ...] 
             for row in accuracies(runs)
         ],
     )
-    lines += [
-        "",
+    lines += ["", *topography_lines(runs)]
+    return "\n".join(lines) + "\n"
+
+
+def topography_lines(runs: dict[str, list[Summary]]) -> list[str]:
+    """The table of :func:`topographies` as Markdown, with what it shows."""
+    return [
         "Neighbour cosine: how alike the filters of neighbouring grid units are, from -1 to 1, mean over "
         "seeds. In brackets the null, what chance gives: 95 % of 1000 random relabellings of the same filters.",
         "",
-    ]
-    lines += table(
-        ["layer", "grid", *runs],
-        [
+        *table(
+            ["layer", "grid", *runs],
             [
-                row["layer"].removesuffix("/kernel"),
-                "x".join(map(str, row["grid"])),
-                *(
-                    f"{score['value']:.2f} [{score['null_low']:.2f}, {score['null_high']:.2f}]"
-                    if score
-                    else "-"
-                    for score in row["variants"].values()
-                ),
-            ]
-            for row in topographies(runs)
-        ],
-    )
-    return "\n".join(lines) + "\n"
+                [
+                    row["layer"].removesuffix("/kernel"),
+                    "x".join(map(str, row["grid"])),
+                    *(
+                        f"{score['value']:.2f} [{score['null_low']:.2f}, {score['null_high']:.2f}]"
+                        if score
+                        else "-"
+                        for score in row["variants"].values()
+                    ),
+                ]
+                for row in topographies(runs)
+            ],
+        ),
+    ]
 
 
 def _differences(values: list[float]) -> str:
@@ -193,7 +198,7 @@ def _draw(layers: dict[str, dict[str, tuple[Grid, np.ndarray]]], out: pathlib.Pa
     figure, _ = plots.correlation_maps(kernels(large), grids[large], units)
     figure.suptitle(f"{large.removesuffix('/kernel')}, first seed", fontsize=11)
     figure.savefig(out / "correlations.png", dpi=150)
-    short = {name: name.removesuffix("/kernel") for name in _spread(list(grids), 8)}
+    short = {name: name.removesuffix("/kernel") for name in spread(list(grids), 8)}
     figure, _ = plots.offset_maps(
         {variant: {short[name]: found[name][1] for name in short} for variant, found in layers.items()},
         {short[name]: grids[name] for name in short},
@@ -201,9 +206,3 @@ def _draw(layers: dict[str, dict[str, tuple[Grid, np.ndarray]]], out: pathlib.Pa
     figure.suptitle("first seed; grey: no such pair of filters", fontsize=9)
     figure.savefig(out / "organisation.png", dpi=150)
 
-
-def _spread(names: list[str], most: int) -> list[str]:
-    """At most ``most`` of the names, the first and the last among them."""
-    if len(names) <= most:
-        return names
-    return [names[round(index * (len(names) - 1) / (most - 1))] for index in range(most)]
