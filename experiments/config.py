@@ -229,6 +229,13 @@ class RunConfig:
                 )
 
 
+def recipe(net: str, data: str) -> Recipe:
+    """How a net is trained on a data set, unless something else is asked for."""
+    if net not in PAPER:
+        raise ValueError(f"Unknown net {net!r}. Known: {', '.join(PAPER)}.")
+    return DIGITS if data == "digits" else PAPER[net]
+
+
 def configure(
     data: Dataset,
     *,
@@ -246,27 +253,25 @@ def configure(
     Returns:
       The configuration, and sentences on what was adapted.
     """
-    if net not in PAPER:
-        raise ValueError(f"Unknown net {net!r}. Known: {', '.join(PAPER)}.")
-    recipe = DIGITS if data.name == "digits" else PAPER[net]
+    whole = recipe(net, data.name)
     given = {name: value for name, value in overrides.items() if value is not None}
-    epochs, notes = given.pop("epochs", recipe.epochs), []
+    epochs, notes = given.pop("epochs", whole.epochs), []
     if epochs < 1:
         raise ValueError(f"epochs must be at least 1, got {epochs}.")
-    fields = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(recipe)}
-    if epochs < recipe.epochs and "weight_decay" not in given:
-        scaled = recipe.weight_decay * recipe.epochs / epochs
-        most = max(LARGEST_SCALED_DECAY, recipe.weight_decay)
+    fields = {f.name: getattr(whole, f.name) for f in dataclasses.fields(whole)}
+    if epochs < whole.epochs and "weight_decay" not in given:
+        scaled = whole.weight_decay * whole.epochs / epochs
+        most = max(LARGEST_SCALED_DECAY, whole.weight_decay)
         fields["weight_decay"] = min(scaled, most)
-        if fields["weight_decay"] > recipe.weight_decay:
+        if fields["weight_decay"] > whole.weight_decay:
             notes.append(
-                f"{epochs} of the recipe's {recipe.epochs} epochs: weight decay {fields['weight_decay']:g} "
-                f"instead of {recipe.weight_decay:g}, so that the random initialisation wears off in fewer "
+                f"{epochs} of the recipe's {whole.epochs} epochs: weight decay {fields['weight_decay']:g} "
+                f"instead of {whole.weight_decay:g}, so that the random initialisation wears off in fewer "
                 f"epochs ({min(most / scaled, 1):.0%} of the decay that the whole recipe adds up to)"
             )
     fields |= {
         "epochs": epochs,
-        "milestones": tuple(milestone * epochs / recipe.epochs for milestone in recipe.milestones),
+        "milestones": tuple(milestone * epochs / whole.epochs for milestone in whole.milestones),
     }
     config = RunConfig(
         net=net, data=data.name, data_digest=data.digest, variant=variant, seed=seed, **(fields | given)

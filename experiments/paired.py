@@ -12,8 +12,8 @@ from scipy.special import stdtrit
 LEVEL = 0.95
 RESAMPLES = 10_000
 T_INTERVAL = (
-    "t interval: where, in 95 % of such experiments, the mean difference of infinitely many seeds lies, if the paired "
-    "differences of the seeds are draws from one normal distribution; the test pictures are taken as given"
+    "t interval: where, in 95 % of such experiments, the mean difference of infinitely many seeds lies, if the "
+    "paired differences of the seeds are draws from one normal distribution; the test pictures are taken as given"
 )
 BOOTSTRAP_INTERVAL = (
     "bootstrap interval: the middle 95 % of the mean differences of these very networks on as many test pictures "

@@ -107,8 +107,8 @@ TABLES = {
         "Table III: magnitudes of the first layer's filters",
         tuple(dataclasses.replace(row, magnitudes=_MAGNITUDES[row.variant]) for row in _VGG_19),
         (
-            "Magnitude: the L2 norm of a filter's weights. Smallest and largest are of the filters that are not exactly "
-            "zero; the deviation is that of the natural logarithms of their magnitudes",
+            "Magnitude: the L2 norm of a filter's weights. Smallest and largest are of the filters that are not "
+            "exactly zero; the deviation is that of the natural logarithms of their magnitudes",
             "Filters that no gradient reaches are worn off by weight decay: a small spread and few tiny filters "
             "mean that few were idle",
         ),
@@ -124,8 +124,8 @@ TABLES = {
             Row("vgg11", "3x3, sigma 0.84", "constant", sigma=0.84),
         ),
         paper_notes=(
-            "The paper reports about 2 points less with a 5x5 window and does not say with which sigma; at 0.5 a 5x5 "
-            "window is all but the 3x3 one",
+            "The paper reports about 2 points less with a 5x5 window and does not say with which sigma; at 0.5 a "
+            "5x5 window is all but the 3x3 one",
         ),
     ),
 }
@@ -137,7 +137,7 @@ FIGURES = {
 
 
 def comparable(config: RunConfig, data: Dataset) -> bool:
-    """Whether a run is as long, as wide and of the same pictures as the paper's, so that numbers may be compared."""
+    """Whether a run is as long, as wide and of the same pictures as the paper's, so that its numbers apply."""
     recipe = dataclasses.asdict(PAPER[config.net])
     return (
         data.name == "cifar100"

@@ -205,4 +205,3 @@ def _draw(layers: dict[str, dict[str, tuple[Grid, np.ndarray]]], out: pathlib.Pa
     )
     figure.suptitle("first seed; grey: no such pair of filters", fontsize=9)
     figure.savefig(out / "organisation.png", dpi=150)
-

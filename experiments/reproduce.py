@@ -6,8 +6,9 @@ import hashlib
 import pathlib
 
 import click
+from click.core import ParameterSource
 
-from experiments import cli, report
+from experiments import campaign, cli, report
 from experiments.config import RunConfig
 from experiments.progress import Reporter
 from experiments.step import PlacedData, Trainer
@@ -33,9 +34,23 @@ def main(context: click.Context, options: cli.Options, variants: str, seeds: int
     Without arguments: a small VGG-11 on scikit-learn's handwritten digits, which takes a few minutes and
     no download. It prints test accuracies and how alike neighbouring filters came out, and writes the same
     as Markdown, JSON and pictures to the folder that it prints last.
+
+    The commands below make the paper's tables and figures; their options follow their name.
     """
+    given = [
+        name for name in context.params if context.get_parameter_source(name) != ParameterSource.DEFAULT
+    ]
+    if context.invoked_subcommand and given:
+        raise click.UsageError(
+            f"--{given[0].replace('_', '-')} stands before {context.invoked_subcommand}; options of a command "
+            "follow its name."
+        )
     if context.invoked_subcommand is None:
         compare(options, tuple(dict.fromkeys(variants.split(","))), seeds)
+
+
+for command in campaign.commands:
+    main.add_command(command)
 
 
 def compare(options: cli.Options, variants: tuple[str, ...], seeds: int) -> None:

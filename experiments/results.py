@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments import cli
 from experiments.config import RunConfig
 from experiments.train import METRICS, SUMMARY, write_json
 
@@ -46,6 +47,13 @@ def correct(summary: Summary) -> np.ndarray:
     """Which test pictures a run classified correctly, bool ``(pictures,)``."""
     bits = np.frombuffer(base64.b64decode(summary["test_correct"]), np.uint8)
     return np.unpackbits(bits, count=summary["test_examples"]).astype(bool)
+
+
+def hardware(backend: str, devices: int, kind: str, cpus: int | None) -> str:
+    """Devices in words."""
+    if backend == "cpu":
+        return f"{cpus} CPU cores" + (f" as {devices} devices" if devices > 1 else "")
+    return f"{devices} x {kind}"
 
 
 def sign(folder: pathlib.Path) -> None:
@@ -87,7 +95,7 @@ def publish(config: RunConfig, out: pathlib.Path) -> bool:
     summary = read(source)
     size = len(json.dumps(summary, indent=1)) + sum(map(len, lines[:1])) * _LINES
     if size > LARGEST:
-        raise ValueError(f"{config.name} would take {size} bytes published, more than {LARGEST}.")
+        raise cli.FailedRun(f"{config.name} would take {size} bytes published, more than {LARGEST}.")
     target.mkdir(parents=True, exist_ok=True)
     (target / METRICS).write_text("".join(spread(lines, _LINES)))
     write_json(target / SUMMARY, summary)  # Last: it is what makes the run count as finished.
@@ -104,6 +112,8 @@ def spread(items: list[Any], most: int) -> list[Any]:
 def write_text(path: pathlib.Path, text: str) -> None:
     """Writes a text so that the file is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # Several processes may write the same table.
+    partial = path.with_name(
+        f"{path.name}.{os.getpid()}.tmp"
+    )  # Several processes may write the same table.
     partial.write_text(text)
     partial.replace(path)

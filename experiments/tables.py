@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import pathlib
 import statistics
 from collections.abc import Iterable
@@ -98,7 +99,9 @@ def difference(runs: dict[int, results.Summary], baseline: dict[int, results.Sum
     if not seeds:
         return None
     each = [runs[seed]["test_accuracy"] - baseline[seed]["test_accuracy"] for seed in seeds]
-    ours, theirs = (np.stack([results.correct(group[seed]) for seed in seeds]) for group in (runs, baseline))
+    ours, theirs = (
+        np.stack([results.correct(group[seed]) for seed in seeds]) for group in (runs, baseline)
+    )
     return {
         "seeds": seeds,
         "each": each,
@@ -128,10 +131,8 @@ def _origin(runs: Iterable[results.Summary]) -> Entry:
 
 
 def _hardware(summary: results.Summary) -> str:
-    machine, versions = summary["hardware"], summary["versions"]
-    where = f"{machine['devices']} x {machine['kind']}"
-    cores = f" with {machine['cpus']} cores" if machine["backend"] == "cpu" else ""
-    return f"{where}{cores}, jax {versions['jax']}, Python {versions['python']}"
+    versions = summary["versions"]
+    return f"{results.hardware(**summary['hardware'])}, jax {versions['jax']}, Python {versions['python']}"
 
 
 def markdown(section: Section, entries: list[Entry], out: pathlib.Path) -> str:
@@ -192,8 +193,8 @@ def _accuracy_lines(entries: list[Entry], comparable: bool) -> list[str]:
             row.append("-" if first else f"{theirs - baselines[entry['net']]:+.2f}")
         rows.append(row)
     return [
-        f"Test accuracy in % after the last epoch, of {seeds} seed{'s' if seeds > 1 else ''}; a difference is in points, "
-        "to the baseline of the same seed and so the same initialisation and order.",
+        f"Test accuracy in % after the last epoch, of {seeds} seed{'s' if seeds > 1 else ''}; a difference is in "
+        "points, to the baseline of the same seed and so the same initialisation and order.",
         "",
         *report.table(header, rows),
         "",
@@ -239,8 +240,8 @@ def _magnitude_lines(entries: list[Entry], comparable: bool) -> list[str]:
         rows.append([*row, *[paper] * comparable])
     seeds = len(entries[0]["runs"])
     return [
-        f"Median over {seeds} seed{'s' if seeds > 1 else ''}, in brackets the lowest and the highest: the smallest of a few "
-        "dozen filters says little of one network"
+        f"Median over {seeds} seed{'s' if seeds > 1 else ''}, in brackets the lowest and the highest: the smallest "
+        "of a few dozen filters says little of one network"
         + (", and the paper gives one number and does not say of which." if comparable else "."),
         "",
         *report.table(
@@ -273,5 +274,5 @@ def write(sections: list[Section], out: pathlib.Path, target: pathlib.Path) -> s
         for section, entries in zip(sections, gathered, strict=True)
     ]
     results.write_text(target / "table.md", text)
-    results.write_json(target / "table.json", {"tables": content})
+    results.write_text(target / "table.json", json.dumps({"tables": content}, indent=1) + "\n")
     return text

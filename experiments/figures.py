@@ -1,0 +1,78 @@
+"""The paper's figures, of finished runs: what ``python -m experiments.inspect`` draws of each pair of them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import pathlib
+
+from experiments import cli, results
+from experiments.jobs import Job
+from experiments.paper import FIGURES
+from experiments.tables import Line
+from experiments.train import WEIGHTS
+
+
+def missing(job: Job) -> dict[str, list[Line]]:
+    """The rows of every figure whose runs are finished, but published without the weights that it shows."""
+    lacking = {}
+    for name, lines in job.figures.items():
+        folders = {line: results.find(line.configs[0], job.options.out) for line in lines}
+        lacking[name] = [
+            line
+            for line, folder in folders.items()
+            if folder is not None and not (folder / WEIGHTS).exists()
+        ]
+    return {name: lines for name, lines in lacking.items() if lines}
+
+
+def explain(name: str, lines: list[Line]) -> str:
+    """What a figure needs and how to get it."""
+    runs, commands = (
+        ", ".join(line.configs[0].name for line in lines),
+        dict.fromkeys(line.command for line in lines),
+    )
+    return (
+        f"{name} shows weights, and of {runs} only the summary is here. This makes them again: "
+        + "; ".join(commands)
+    )
+
+
+def draw(job: Job, pictures: str) -> list[str]:
+    """Draws the figures whose weights are here, each variant beside its baseline.
+
+    Args:
+      job: The job, with all its runs finished.
+      pictures: How the picture that excites a filter most is made: ``small``, ``lucid`` or ``none``.
+
+    Returns:
+      Lines of Markdown that show the figures or say what they need.
+    """
+    lacking, drawn, lines = missing(job), set(), []
+    for name, rows in job.figures.items():
+        lines += [f"### {FIGURES[name].title}, on {rows[0].configs[0].data}", ""]
+        if name in lacking:
+            lines += [f"{explain(name, lacking[name])}.", ""]
+            continue
+        baseline, *others = rows
+        for line in others:
+            target = f"{line.row.net}-{line.row.label}"
+            if target not in drawn:
+                drawn.add(target)
+                # The first layer's figure shows none.
+                _inspect(job, line, baseline, job.folder / target, "none" if name == "fig1" else pictures)
+            lines += [f"![{line.row.label}, beside the baseline]({target}/{name}.png)", ""]
+    return lines
+
+
+def _inspect(job: Job, line: Line, baseline: Line, target: pathlib.Path, pictures: str) -> None:
+    """Tables and figures of one run beside its baseline."""
+    from experiments.inspect.__main__ import main  # Takes matplotlib and time, and tables need neither.
+
+    folders = [str(job.options.out / shown.configs[0].name) for shown in (line, baseline)]
+    options = ["--data", job.options.data, "--pictures", pictures, "--out", str(target)]
+    if job.options.data_dir:
+        options += ["--data-dir", job.options.data_dir]
+    cli.say(f"drawing {target.name} ...")
+    with contextlib.redirect_stdout(io.StringIO()):  # Its tables are in its folder too.
+        main.main([*folders, *options], standalone_mode=False)

@@ -1,0 +1,199 @@
+"""The runs behind tables and figures: which they are, what is left of them, and making them."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import pathlib
+import shlex
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+
+from experiments import cli, paper, plan, report, results
+from experiments.config import RunConfig, recipe
+from experiments.data import Dataset
+from experiments.progress import Reporter, duration
+from experiments.step import PlacedData, Trainer
+from experiments.tables import Line, Section
+from experiments.train import run
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """Tables and figures of a data set, with the runs that they need."""
+
+    name: str
+    options: cli.Options
+    sections: tuple[Section, ...]
+    figures: dict[str, tuple[Line, ...]]
+
+    @property
+    def runs(self) -> list[RunConfig]:
+        """Every run once: cheap nets first, of a net the seeds in turn, of a seed all rows together."""
+        lines = [line for section in self.sections for line in section.lines]
+        lines += [line for group in self.figures.values() for line in group]
+        unique = {config.name: config for line in lines for config in line.configs}
+        return sorted(unique.values(), key=lambda config: (paper.NETS.index(config.net), config.seed))
+
+    @property
+    def folder(self) -> pathlib.Path:
+        """Where tables and figures go: its name says of what, its end is a hash of which runs."""
+        runs = self.runs
+        widths = {config.width for config in runs} - {1}
+        width = "".join(f"-w{width:g}" for width in widths)
+        digest = hashlib.sha256("\n".join(sorted(config.name for config in runs)).encode()).hexdigest()[:8]
+        return self.options.out / f"{self.name}-{runs[0].set_name}{width}-{digest}"
+
+    @property
+    def unfinished(self) -> list[RunConfig]:
+        """What is left to be made."""
+        return [config for config in self.runs if results.find(config, self.options.out) is None]
+
+
+def prepare(
+    name: str,
+    tables: Iterable[paper.Table],
+    figures: Iterable[str],
+    options: cli.Options,
+    data: Dataset,
+    *,
+    seeds: int,
+    shorten: float,
+) -> Job:
+    """A job with all its configurations checked; figures are of the first seed."""
+    sections = []
+    for table in tables:
+        made = [_line(row, options, data, seeds, shorten) for row in table.rows]
+        notes = dict.fromkeys(f"{line.row.net}: {note}" for line, notes in made for note in notes)
+        sections.append(Section(table, tuple(line for line, _ in made), tuple(notes)))
+    drawn = {
+        figure: tuple(_line(row, options, data, 1, shorten)[0] for row in paper.FIGURES[figure].rows)
+        for figure in figures
+    }
+    return Job(name, options, tuple(sections), drawn)
+
+
+def _line(
+    row: paper.Row, options: cli.Options, data: Dataset, seeds: int, shorten: float
+) -> tuple[Line, tuple[str, ...]]:
+    """A row with its runs, and what was adapted for them."""
+    overrides = options.overrides | row.overrides
+    if shorten != 1:
+        overrides["epochs"] = max(1, round(shorten * recipe(row.net, data.name).epochs))
+    made = dataclasses.replace(options, overrides=overrides)
+    first, notes = made.configure(data, variant=row.variant, seed=0)
+    configs = tuple(dataclasses.replace(first, seed=seed) for seed in range(seeds))
+    command = _command(made, row.variant, seeds)
+    return Line(row, configs, command, paper.comparable(first, data)), notes
+
+
+def _command(options: cli.Options, variant: str, seeds: int) -> str:
+    """The command that makes the runs of a row, with those of its baseline."""
+    words: dict[str, Any] = {"data": "folder:DIR" if options.data.startswith("folder:") else options.data}
+    words |= {"data-dir": "DIR"} if options.data_dir else {}
+    given = {name: value for name, value in options.overrides.items() if value is not None}
+    flags = ["--sync-bn"] if given.pop("sync_bn", False) else []
+    if "grids" in given:
+        shapes = given.pop("grids")
+        given["grids"] = ",".join(f"{width}={'x'.join(map(str, shape))}" for width, shape in shapes)
+    words |= {name.replace("_", "-"): value for name, value in sorted(given.items())}
+    words |= {"variants": ",".join(dict.fromkeys(["baseline", variant])), "seeds": seeds}
+    options_text = [f"--{name} {shlex.quote(str(value))}" for name, value in words.items()]
+    return " ".join(["python -m experiments.reproduce", *options_text, *flags])
+
+
+def make(job: Job, data: Dataset, done: Callable[[], None]) -> None:
+    """Makes what is left of a job's runs, and calls ``done`` after each.
+
+    Raises:
+      cli.FailedRun: At the end, if runs failed; the others are made all the same.
+    """
+    left = job.unfinished
+    if not left:
+        return
+    placed, failed = PlacedData(data), []
+    steps = sum(config.epochs * (placed.train_examples // config.batch) for config in left)
+    trainers: dict[str, Trainer] = {}
+    with Reporter(len(left), steps) as progress:
+        for config in left:
+            if trainers and next(iter(trainers.values())).config.net != config.net:
+                trainers.clear()  # A net's programs are not needed any more.
+            program = dataclasses.replace(config, seed=0).name
+            if program not in trainers:
+                trainers[program] = Trainer(config, placed)
+            results.sign(job.options.out / config.name)
+            try:
+                run(trainers[program], config.seed, job.options.out, progress)
+            except cli.FailedRun as error:
+                failed.append(str(error))
+                progress.say(f"failed: {error}")
+            done()
+    if failed:
+        raise cli.FailedRun(f"{len(failed)} of {len(left)} runs failed: {' '.join(failed)}")
+
+
+def describe(job: Job, data: Dataset) -> str:
+    """A job's runs as Markdown: how long, how much work, and what is left, timed by a few steps of each net."""
+    placed, unfinished = PlacedData(data), {config.name for config in job.unfinished}
+    speed: dict[str, tuple[float, float]] = {}
+    rows, work_left, seconds_left = [], 0, 0.0
+    for label, configs in _groups(job):
+        left = [config for config in configs if config.name in unfinished]
+        work = plan.run_multiply_adds(configs[0], placed)
+        net = configs[0].net
+        if left and net not in speed:
+            cli.say(f"timing a few steps of {net} ...")
+            speed[net] = plan.measure(left[0], placed)
+        row = [net, label, f"{len(configs) - len(left)} of {len(configs)}", str(configs[0].epochs)]
+        row += [_short(plan.multiply_adds(net, placed.classes, configs[0].width)), _short(work)]
+        if left:
+            compiling, rate = speed[net]
+            work_left += len(left) * work
+            seconds_left += compiling + len(left) * work / rate
+            row += [duration(work / rate), duration(compiling + len(left) * work / rate)]
+        else:
+            row += ["-", "-"]
+        rows.append(row)
+    header = ["net", "row", "finished", "epochs", "multiply-adds a picture", "of a run", "time of a run"]
+    lines = [
+        f"### {job.name} on {data.name}: plan",
+        "",
+        "Multiply-adds (two FLOPs each) are of convolutions and the dense layer: a picture's forward and backward "
+        "pass, and a whole run with its tests after every epoch. Times are of a few steps on this machine.",
+        "",
+        *report.table([*header, "time left"], rows),
+        "",
+        f"{len(unfinished)} of {len(job.runs)} runs left: {_short(work_left)} multiply-adds"
+        + (f", about {duration(seconds_left)} on {_here()}" if unfinished else ""),
+    ]
+    return "\n".join(lines)
+
+
+def _groups(job: Job) -> list[tuple[str, list[RunConfig]]]:
+    """A job's runs that differ in nothing but the seed, in the order they are made, by what a table calls them."""
+    named = [line for section in job.sections for line in section.lines]
+    named += [line for group in job.figures.values() for line in group]
+    labels = {
+        config.name: (line.row.net, line.row.label) for line in reversed(named) for config in line.configs
+    }
+    groups: dict[tuple[str, str], list[RunConfig]] = {}
+    for config in job.runs:
+        groups.setdefault(labels[config.name], []).append(config)
+    return [(label, configs) for (_, label), configs in groups.items()]
+
+
+def _short(number: float) -> str:
+    """A number with a prefix, such as ``457 M``."""
+    for prefix, size in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6)):
+        if number >= size:
+            return f"{number / size:.3g} {prefix}"
+    return f"{number:.3g}"
+
+
+def _here() -> str:
+    """The machine that this runs on."""
+    device = jax.local_devices()[0]
+    return results.hardware(device.platform, jax.local_device_count(), device.device_kind, os.cpu_count())
