@@ -153,8 +153,7 @@ def _make(job: jobs.Job, data: Any, publish: bool, pictures: str, figures_alone:
     shown = figures.draw(job, pictures)
     if shown:
         results.write_text(job.folder / "figures.md", "\n".join(shown))
-    print(text, *shown, sep="\n")
-    print(job.folder)
+    print(*filter(None, [text, *shown]), job.folder, sep="\n")
 
 
 commands = [_command(name) for name in _PARTS]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -210,23 +211,29 @@ class RunConfig:
             raise ValueError(
                 f"A batch of {self.batch} does not divide over {devices} devices; use a multiple of {devices}."
             )
-        module = models.build(self.net, data.classes, self.width)
-        shapes = jax.eval_shape(
-            lambda x: module.init(jax.random.key(0), x, train=False), jnp.zeros((1, 32, 32, 3))
-        )
-        widths = {leaf.shape[-1] for leaf in jax.tree.leaves(shapes["params"]) if len(leaf.shape) == 4}
+        params = _parameter_shapes(self.net, data.classes, self.width)
+        widths = {leaf.shape[-1] for leaf in jax.tree.leaves(params) if len(leaf.shape) == 4}
         if min(widths) < 2:
             raise ValueError(
                 f"{self.net} at width {self.width:g} has layers of 1 filter, and a grid needs 2. Use "
                 "a larger width."
             )
-        self.measured_layout.grids(shapes["params"])
+        self.measured_layout.grids(params)
         for width, _ in self.grids:
             if width not in widths:
                 raise ValueError(
                     f"grids lays out {width} filters, but {self.net} at width {self.width:g} has layers of "
                     f"{', '.join(map(str, sorted(widths)))}."
                 )
+
+
+@functools.cache
+def _parameter_shapes(net: str, classes: int, width: float) -> Any:
+    """Shapes of a network's parameters: tables ask for those of one network often."""
+    module = models.build(net, classes, width)
+    return jax.eval_shape(
+        lambda x: module.init(jax.random.key(0), x, train=False), jnp.zeros((1, 32, 32, 3))
+    )["params"]
 
 
 def recipe(net: str, data: str) -> Recipe:

@@ -71,6 +71,16 @@ WRONG = [
         (reproduce, ["--variants", ""], "Unknown variant ''"),
         (reproduce, ["--seeds", "0"], "0 is not in the range x>=1"),
         (reproduce, ["digits"], "No such command 'digits'"),
+        (reproduce, ["--width", "0.25", "table1"], "--width stands before table1"),
+        (reproduce, ["table1", "--data-dir", "{}"], "'cifar100' is not prepared in '{}'"),
+        (reproduce, ["table1", "--shorten", "0"], "0.0 is not in the range 0<x<=1"),
+        (reproduce, ["table1", "--shorten", "0.5", "--epochs", "3"], "--epochs and --shorten both"),
+        (reproduce, ["table1", "--plan", "--publish"], "nothing to --publish"),
+        (reproduce, ["table1", "--nets", "wrn16-8"], "no net 'wrn16-8'; it has vgg11, vgg19"),
+        (reproduce, ["table1", "--data", "digits", "--batch", "2000"], "1433 training pictures"),
+        (reproduce, ["table2", "--sigma", "1"], "No such option '--sigma'"),
+        (reproduce, ["table3", "--nets", "vgg19"], "No such option '--nets'"),
+        (reproduce, ["fig1", "--seeds", "2"], "No such option '--seeds'"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(command, arguments, words, tmp_path, monkeypatch, capsys):

@@ -96,7 +96,16 @@ def test_multiply_adds_are_the_known_ones(net, expected):
 
 
 def test_multiply_adds_by_hand_at_another_width_and_of_a_whole_run(whole):
-    sizes = [(32, 3, 4), (16, 4, 8), (8, 8, 16), (8, 16, 16), (4, 16, 32), (4, 32, 32), (2, 32, 32), (2, 32, 32)]
+    sizes = [
+        (32, 3, 4),
+        (16, 4, 8),
+        (8, 8, 16),
+        (8, 16, 16),
+        (4, 16, 32),
+        (4, 32, 32),
+        (2, 32, 32),
+        (2, 32, 32),
+    ]
     layers = [side**2 * 9 * inputs * outputs for side, inputs, outputs in sizes]
     forward = sum(layers) + 32 * 10
     assert plan.multiply_adds("vgg11", 10, 1 / 16) == 3 * forward - layers[0]
