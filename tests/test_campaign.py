@@ -70,7 +70,9 @@ def test_a_table_grows_and_finished_runs_are_not_made_again(out, made, monkeypat
     monkeypatch.setattr(tables, "write", lambda *args: seen.append(write(*args)) or seen[-1])
     start(monkeypatch, *TABLE, "--seeds", 2, "--out", out)
     assert made == [("decreasing", 0), ("baseline", 1), ("constant", 1), ("decreasing", 1)]
-    first, *_, last = map(rows, seen)
+    first, *grown, last = map(rows, seen)
+    finished = [sum(len(row[1].replace("-", "").split()) for row in table.values()) for table in grown]
+    assert finished == [3, 4, 5, 6]
     assert first["decreasing"][:2] == ["not yet run", "-"] and "(1 of 2)" in first["constant"][0]
     assert first["baseline"][1].split()[1] == "-" and first["constant"][3] == "-"
     assert "of 2)" not in seen[-1] and "not yet" not in seen[-1]
