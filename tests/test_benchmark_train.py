@@ -8,10 +8,12 @@ import optax
 import pytest
 
 from experiments import cli, models
+from experiments import config as configs
 from experiments.augment import PAD
 from experiments.benchmark import __main__ as benchmark
 from experiments.benchmark import noise, peer_nets, profile, timing, train
 from experiments.config import RunConfig, configure
+from experiments.models import vgg
 
 TINY = ["--width", "0.0625", "--batch", "8", "--inference-batch", "8", "--repeats", "2"]
 BF16 = pytest.param(
@@ -34,6 +36,15 @@ def without_torch(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else find(name))
 
 
+@pytest.fixture
+def shallow(monkeypatch):
+    """VGG-11 has two convolutions, which compile in a moment."""
+    monkeypatch.setitem(vgg.LAYERS, "vgg11", (64, "M", 64, "M", "M", "M", "M"))
+    configs._parameter_shapes.cache_clear()
+    yield
+    configs._parameter_shapes.cache_clear()
+
+
 def tables(monkeypatch, capsys, *options):
     """Rows of the tables, header first, and what was said."""
     monkeypatch.setattr(sys, "argv", ["benchmark", "train", "--nets", "vgg11", *TINY, *options])
@@ -43,7 +54,7 @@ def tables(monkeypatch, capsys, *options):
     return [row for row in rows if not row[0].startswith("---")], err
 
 
-def test_without_pytorch_ours_alone_is_measured(without_torch, monkeypatch, capsys):
+def test_without_pytorch_ours_alone_is_measured(shallow, without_torch, monkeypatch, capsys):
     rows, err = tables(monkeypatch, capsys, "--precisions", "float32")
     assert "pip install torch" in err
     for header, row in (rows[:2], rows[2:4]):
@@ -53,8 +64,7 @@ def test_without_pytorch_ours_alone_is_measured(without_torch, monkeypatch, caps
         assert cells["PyTorch"] == cells["baseline / PyTorch"] == cells["PyTorch's setting"] == "-"
 
 
-@pytest.mark.slow
-def test_a_profile_says_where_the_time_goes(without_torch, monkeypatch, capsys):
+def test_a_profile_says_where_the_time_goes(shallow, without_torch, monkeypatch, capsys):
     rows, _ = tables(monkeypatch, capsys, "--precisions", "float32", "--profile")
     shares = dict(zip(rows[4], rows[5], strict=True))
     assert sum(float(shares[name][:-1]) for name in profile.GROUPS) == pytest.approx(100, abs=0.5)
@@ -62,7 +72,7 @@ def test_a_profile_says_where_the_time_goes(without_torch, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("precision", ["float32", BF16])
-def test_pytorch_is_measured_beside(precision, torch, monkeypatch, capsys):
+def test_pytorch_is_measured_beside(precision, shallow, torch, monkeypatch, capsys):
     rows, _ = tables(monkeypatch, capsys, "--precisions", precision)
     for header, row in (rows[:2], rows[2:4]):
         cells = dict(zip(header, row, strict=True))
@@ -254,6 +264,6 @@ def test_torch_compile_may_fail(torch, monkeypatch, capsys):
     monkeypatch.setattr(torch, "compile", lambda net: lambda x: refuse(net))
     _, _, _, data, config = network("vgg11")
     peer = train.Peer("cpu", torch.__version__, compiled=True)
-    setting, call = peer.fastest(config, data, lambda theirs: theirs.repeat_step, 1.0)
-    assert "compiled" not in setting and callable(call)
+    calls = peer.calls(config, data, lambda theirs: theirs.repeat_step)
+    assert list(calls) == ["channels-last", "contiguous"]
     assert "torch.compile does not work here (RuntimeError)" in capsys.readouterr().err

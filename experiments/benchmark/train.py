@@ -40,25 +40,23 @@ class Peer(NamedTuple):
     version: str
     compiled: bool  # Whether torch.compile is tried.
 
-    def fastest(
-        self, config: RunConfig, data: Dataset, call: Callable[[peer_nets.Trainer], Call], seconds: float
-    ) -> tuple[str, Call]:
-        """Which setting takes the shortest for ``call``, and the call."""
+    def calls(
+        self, config: RunConfig, data: Dataset, call: Callable[[peer_nets.Trainer], Call]
+    ) -> dict[str, Call]:
+        """What ``call`` gives in every setting that works, by the setting's name, called once."""
         calls: dict[str, Call] = {}
         bf16 = getattr(config, "precision", "float32") == "bf16"
         for setting in peer_nets.settings(compiled=self.compiled, bf16=bf16):
-            tried = call(peer_nets.Trainer(config, data, setting, self.device))
+            tried = {str(setting): call(peer_nets.Trainer(config, data, setting, self.device))}
             try:
-                first_calls({str(setting): tried})
+                first_calls(tried)
             except Exception as error:  # torch.compile needs a compiler, and fails in many ways.
                 if not setting.compiled:
                     raise
                 cli.say(f"torch.compile does not work here ({type(error).__name__}); it is left out")
                 continue
-            calls[str(setting)] = tried
-        times = interleaved(calls, 3, seconds=seconds, fewest=1, warm=True)
-        best = min(times, key=lambda name: np.median(times[name]))
-        return best, calls[best]
+            calls |= tried
+        return calls
 
 
 @click.command("train")
@@ -111,7 +109,7 @@ def train_command(
     Training: whole steps on pictures that lie on the device, with augmentation, backward pass, weight decay
     and SGD with momentum. Inference: the evaluation of a batch, down to its result on the host, with the
     weights that the baseline and LGNN have after those steps. PyTorch does the same work on the same device
-    in the memory format that turns out faster, with autocast for bf16; it has no LGNN.
+    in every memory format, of which the faster is shown, with autocast for bf16; it has no LGNN.
 
     All forms of a net take turns, step by step, in random order. Ratios are of the same turn, so that
     whatever else the machine does meets both. It does not slow both down alike, though: rows compare only
@@ -186,17 +184,23 @@ def _measured(
     ours: Callable[[noise.Training], Call],
     theirs: Callable[[peer_nets.Trainer], Call],
 ) -> Timed:
-    """The calls that ``ours`` and ``theirs`` give, in turn."""
-    forms, settings = {form: ours(run) for form, run in runs.items()}, {}
-    compiling = first_calls(forms)
+    """The calls that ``ours`` and ``theirs`` give, in turn; of PyTorch's settings the fastest is kept."""
+    forms = {form: ours(run) for form, run in runs.items()}
+    first = first_calls(forms)
     for (kind, name), run in runs.items():
         if peer is not None and name == "baseline":
-            settings[kind], forms[kind, PEER] = peer.fastest(run.config, data, theirs, seconds / 4)
+            calls = peer.calls(run.config, data, theirs)
+            forms |= {(kind, setting): call for setting, call in calls.items()}
     others = Others()
     times = interleaved(forms, repeats, seconds=seconds, warm=True)
     share = others.share()
-    compiling = {form: first - np.median(times[form]) for form, first in compiling.items()}
-    return Timed(batch, times, compiling, settings, share)
+    kept, settings = {form: times[form] for form in runs}, {}
+    for kind in dict.fromkeys(kind for kind, _ in runs) if peer is not None else ():
+        tried = [form for form in times if form[0] == kind and form not in runs]
+        best = min(tried, key=lambda form: np.median(times[form]))
+        kept[kind, PEER], settings[kind] = times[best], best[1]
+    compiling = {form: first[form] - np.median(times[form]) for form in runs}
+    return Timed(batch, kept, compiling, settings, share)
 
 
 def _rows(net: str, timed: Timed) -> list[list[str]]:
