@@ -206,7 +206,7 @@ class RunConfig:
                 f"Data set {data.name!r} has {len(data.train_labels)} training pictures, fewer than a batch "
                 f"of {self.batch}. Use a smaller --batch."
             )
-        devices = jax.local_device_count()
+        devices = jax.device_count()
         if self.batch % devices:
             raise ValueError(
                 f"A batch of {self.batch} does not divide over {devices} devices; use a multiple of {devices}."

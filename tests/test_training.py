@@ -6,11 +6,13 @@ from rich.console import Console
 
 from experiments import data as datasets
 from experiments import report
+from experiments.checkpoint import tree_digest as params_digest
 from experiments.cli import FailedRun
 from experiments.config import configure
 from experiments.progress import Reporter
 from experiments.step import PlacedData, Trainer
-from experiments.train import convolutions, load_weights, natural, params_digest, run
+from experiments.train import run
+from experiments.weights import convolutions, load_weights, natural
 from tests.conftest import SMALL
 
 
