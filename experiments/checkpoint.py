@@ -20,6 +20,7 @@ from experiments.config import RunConfig
 from lgnn_jax.layout import path_name
 
 _FOLDER, _SET_ASIDE = "checkpoints", "unusable_checkpoints"
+_MARGIN = 2.0  # A save may take so many times as long as the last one.
 _KEPT = 2  # So that there is one before the newest.
 # The first host alone writes, and so waits for nobody.
 BY_FIRST_HOST = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
@@ -59,7 +60,8 @@ class Checkpoints:
     ):
         self._folder, self._config, self._interval, self._say = folder, config, interval, say
         self._manager = None
-        self._begun, self._took = time.monotonic(), 0.0  # Of the last save: when, and how long.
+        # When the last save began, and how long one takes; until one is timed it is done early.
+        self._begun, self._took = time.monotonic(), interval / 4
         self._newest: int | None = None  # The step of the last one on disk.
         self._saving: int | None = None  # The step of one that may not be there yet.
         if hosts.first():
@@ -116,6 +118,8 @@ class Checkpoints:
             raise ValueError("it is of another run")
         wanted = ocp.args.Composite(state=ocp.args.StandardRestore(like))
         state = self._manager.restore(step, args=wanted)["state"]
+        if jax.tree.map(_form, state) != jax.tree.map(_form, like):
+            raise ValueError("its arrays have other shapes or types")
         if tree_digest(state) != about["digest"]:
             raise ValueError("its numbers are not those that were written")
         return Saved(state, about["seconds"])
@@ -145,7 +149,7 @@ class Checkpoints:
                 return False
             self._finish()
             self._took = time.monotonic() - self._begun
-        return time.monotonic() - self._begun >= self._interval - self._took
+        return time.monotonic() - self._begun >= self._interval - _MARGIN * self._took
 
     def save(self, step: int, state: Any, seconds: float) -> None:
         """Begins to write the state after ``step`` steps, and returns when it is copied.
@@ -158,9 +162,11 @@ class Checkpoints:
         Raises:
           cli.FailedRun: If the one before could not be written.
         """
-        if self._manager is None or step == self._newest:
+        if self._manager is None:
             return
         self._finish()
+        if step == self._newest:
+            return
         self._begun, self._saving = time.monotonic(), step
         copied = jax.tree.map(lambda leaf: np.array(leaf), state)  # The next step reuses its memory.
         about = {"config": _plain(self._config), "digest": tree_digest(copied), "seconds": seconds}
@@ -197,6 +203,11 @@ class Checkpoints:
             f"{self._config.name}: the checkpoint of step {step} could not be written, {kept} "
             f"({_reason(error)}). Is there room on the disk? The same command goes on from what is kept."
         )
+
+
+def _form(leaf: Any) -> str:
+    """Shape and type of an array."""
+    return f"{leaf.dtype}{leaf.shape}"
 
 
 def _plain(config: RunConfig) -> dict[str, Any]:

@@ -234,10 +234,12 @@ def _end(code: int, line: str) -> None:
 def _leave_other_hosts(error: Exception) -> None:
     """Ends this process after an error that may be the loss of another host, at once so that none waits for it."""
     text = str(error)
-    if "Gloo" in text or "UNAVAILABLE" in text or "NCCL" in text:
+    signs = [sign for sign in ("Gloo", "NCCL", "UNAVAILABLE") if sign in text]
+    if signs:
+        reason = text[text.index(signs[0]) :].splitlines()[0][:200]
         complain(
-            f"error: {hosts.name()} lost another one ({text.strip().splitlines()[0][:200]}). What was saved is "
-            "kept; the same command on all hosts goes on from there"
+            f"error: {hosts.name()} lost another one ({reason}). What was saved is kept; the same command on all "
+            "hosts goes on from there"
         )
     else:
         traceback.print_exc()
