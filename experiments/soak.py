@@ -92,11 +92,12 @@ def soak(
     struck: tuple[signal.Signals, bool, int] | None = None
     while True:
         process = _start(arguments, disturbed, interval)
-        last = len(done) + (struck is not None) == kills
+        begun = len(done) + (struck is not None)  # The cost of the last one is not known yet.
+        last = begun == kills
         if not last:
             moment = draw.uniform(0, 2 * interval)
-            number = signal.SIGTERM if len(done) % 5 == 4 else signal.SIGKILL
-            inside = _await_moment(process, disturbed, moment, inside_a_save=len(done) % 2 == 1)
+            number = signal.SIGTERM if begun % 5 == 4 else signal.SIGKILL
+            inside = _await_moment(process, disturbed, moment, inside_a_save=begun % 2 == 1)
             errors = process.end(number)
             _expect(-number if number == signal.SIGKILL else 128 + number, process, errors)
         else:
