@@ -210,29 +210,36 @@ def start(command: click.Command) -> None:
     try:
         command.main(standalone_mode=False)
     except click.ClickException as error:
-        _end(2, f"error: {' '.join(error.format_message().split())}")
+        complain(f"error: {' '.join(error.format_message().split())}")
+        _leave(2)
     except (FailedRun, OSError) as error:  # OSError: a folder that cannot be written, a full disk.
-        _end(1, f"error: {error}")
+        complain(f"error: {error}")
+        _leave(1)
     except Stopped as error:
-        _end(128 + error.number, str(error))
+        complain(str(error))
+        sys.exit(128 + error.number)
     except (click.Abort, KeyboardInterrupt):
         complain("stopped at once; what was saved is kept, and the same command goes on from there")
-        sys.stdout.flush()
-        # XLA may be compiling in a thread of its own, which a tidy end would wait for or crash.
-        os._exit(130)
+        _leave(
+            130, at_once=True
+        )  # XLA may be compiling in a thread that a tidy end would wait for or crash.
     except Exception as error:
         if not hosts.several():
             raise
-        _leave_other_hosts(error)
+        _explain_loss(error)
+        _leave(1)
 
 
-def _end(code: int, line: str) -> None:
-    complain(line)
+def _leave(code: int, *, at_once: bool = False) -> None:
+    """Ends the process; where there are other hosts at once, because a tidy end would wait for them."""
+    if hosts.several() or at_once:
+        sys.stdout.flush()
+        os._exit(code)
     sys.exit(code)
 
 
-def _leave_other_hosts(error: Exception) -> None:
-    """Ends this process after an error that may be the loss of another host, at once so that none waits for it."""
+def _explain_loss(error: Exception) -> None:
+    """Says what may be the loss of another host, and otherwise shows where it comes from."""
     text = str(error)
     signs = [sign for sign in ("Gloo", "NCCL", "UNAVAILABLE") if sign in text]
     if signs:
@@ -244,8 +251,6 @@ def _leave_other_hosts(error: Exception) -> None:
     else:
         traceback.print_exc()
         complain(f"error: {hosts.name()} failed and ends; so will the others")
-    sys.stdout.flush()
-    os._exit(1)
 
 
 def complain(line: str) -> None:

@@ -164,6 +164,17 @@ def test_hosts_stop_together_and_go_on_together(tmp_path):
     assert [code for code, _, _ in ends] == [143, 143] and f"goes on from step {step} of" in ends[0][2]
 
 
+@pytest.mark.slow
+def test_what_the_first_host_refuses_ends_all(tmp_path):
+    run = ["experiments.train", *TINY, "--epochs", 1, "--out", tmp_path]
+    assert processes.end(processes.start(*run))[0] == 0
+    (config,) = tmp_path.glob("*/config.json")
+    config.write_text(config.read_text().replace('"epochs": 1', '"epochs": 2'))
+    ends = [processes.end(process) for process in hosts(*run)]
+    assert [code == 0 for code, _, _ in ends] == [False, False]
+    assert ends[0][0] == 2 and "epochs is 2 there and 1 here" in ends[0][2]
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
