@@ -103,9 +103,10 @@ def make_step(
         return value if axis is None else jax.lax.psum(value, axis)
 
     def step(state: TrainState, data: Images, keys: Keys, examples: jax.Array) -> TrainState:
-        draw = example_keys(jax.random.fold_in(keys.augment, state.step), examples)
-        x = normalise(data.images[examples], data.mean, data.deviation)
-        x = crop_and_flip(x, draw, padding=padding, flip=flip)
+        with jax.named_scope("augmentation"):  # Names for profiles, as below.
+            draw = example_keys(jax.random.fold_in(keys.augment, state.step), examples)
+            x = normalise(data.images[examples], data.mean, data.deviation)
+            x = crop_and_flip(x, draw, padding=padding, flip=flip)
         labels = data.labels[examples]
 
         def loss_of(params):
@@ -122,7 +123,9 @@ def make_step(
 
         (loss, (logits, batch_stats)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
         loss, grads, batch_stats = average((loss, grads, batch_stats))
-        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        with jax.named_scope("optimizer"):
+            updates, opt_state = tx.update(grads, state.opt_state, state.params)
+            params = optax.apply_updates(state.params, updates)
         bad = jnp.where(jnp.isfinite(loss), _FAR, state.step)
         totals = Totals(
             state.totals.loss + loss * total(len(examples)),
@@ -130,7 +133,6 @@ def make_step(
             state.totals.examples + total(len(examples)),
             jnp.minimum(state.totals.first_bad_step, bad),
         )
-        params = optax.apply_updates(state.params, updates)
         return TrainState(state.step + 1, params, batch_stats, opt_state, totals)
 
     return step
@@ -212,6 +214,11 @@ class Trainer:
     def step(self, state: TrainState, keys: Keys, examples: np.ndarray) -> TrainState:
         """One step on a batch of training examples ``(batch,)``; ``state`` is used up."""
         return self._step(state, self.placed.train, keys, self.placed.split(examples))
+
+    def program(self, state: TrainState, keys: Keys, examples: np.ndarray) -> str:
+        """The text of the compiled :meth:`step`, in which every instruction has its place in the source."""
+        shares = self.placed.split(examples)
+        return self._step.lower(state, self.placed.train, keys, shares).compile().as_text()
 
     def evaluate(self, state: TrainState, batch: int = 500) -> tuple[np.ndarray, float]:
         """Which test pictures are classified correctly ``(test,)``, and the mean loss.

@@ -15,10 +15,8 @@ import optax
 from jax import lax
 
 from experiments import cli, models, report
+from experiments.benchmark import noise
 from experiments.benchmark.timing import Call, compiled, interleaved, machine
-from experiments.config import configure
-from experiments.data import Dataset
-from experiments.step import PlacedData, Trainer, order
 from lgnn_jax import ConvLayout, Grid, lgnn
 
 
@@ -51,10 +49,7 @@ def filter_command(nets: str, repeats: int, batches: str, no_steps: bool) -> Non
         sizes = [int(size) for size in batches.split(",")]
     except ValueError:
         raise click.UsageError(f"--batches takes numbers such as 32,128, got {batches!r}.") from None
-    names = nets.split(",")
-    for name in names:
-        if name not in models.NETS:
-            raise click.UsageError(f"Unknown net {name!r}. Known: {', '.join(models.NETS)}.")
+    names = noise.chosen(nets, models.NETS, "net")
     torch = importlib.util.find_spec("torch") is not None
     if not torch:
         cli.say("PyTorch is not installed; its columns are left out (pip install torch)")
@@ -239,18 +234,5 @@ def _gaussian(sigma: float) -> np.ndarray:
 
 def step_seconds(net: str, batch: int, steps: int = 3) -> float:
     """The shortest of a few whole training steps with lgnn, in seconds."""
-    draw = np.random.default_rng(0)
-    images = draw.integers(0, 256, (batch, 32, 32, 3), dtype=np.uint8)
-    labels = np.arange(batch, dtype=np.int32) % 100
-    data = Dataset("noise", images, labels, images[:1], labels[:1], tuple(map(str, range(100))))
-    config, _ = configure(data, net=net, variant="constant", batch=batch)
-    trainer = Trainer(config, PlacedData(data))
-    state, keys = trainer.start(0)
-    examples = order(0, 0, batch, batch)[0]
-    times = []
-    for _ in range(steps):
-        started = time.perf_counter()
-        state = trainer.step(state, keys, examples)
-        jax.block_until_ready(state)
-        times.append(time.perf_counter() - started)
-    return min(times[1:])
+    call = noise.Training(noise.pictures(batch), net=net, variant="constant")
+    return min(interleaved({net: call}, steps - 1)[net])
