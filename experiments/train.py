@@ -83,8 +83,8 @@ def _make(
     if hosts.first():
         origin.sign(folder)
         write_json(folder / results.CONFIG, dataclasses.asdict(config))
-    # JAX takes SIGTERM itself where there are several hosts, so that they stop after the same step.
-    numbers = (signal.SIGINT,) if hosts.several() else (signal.SIGINT, signal.SIGTERM)
+    # Where there are several hosts, JAX takes SIGTERM itself, so that they stop after the same step.
+    numbers = () if hosts.several() else (signal.SIGINT, signal.SIGTERM)
     with Checkpoints(folder, config, every, report.say) as checkpoints, StopSignals(*numbers) as signals:
         running = Running(trainer, config, checkpoints, signals, report)
         with Log(folder, running.epochs_logged) as log:
