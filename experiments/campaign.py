@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from experiments import cli, figures, jobs, paper, results, tables
+from experiments import cli, figures, hosts, jobs, paper, results, tables
+from experiments.files import write_text
 
 _SET_BY_ROWS = ("net", "sigma", "window", "scope")
 # What each command makes: tables and figures.
@@ -28,9 +29,10 @@ _HELP = {
 }
 _MORE = """
 
-    Runs that are finished in --out or published in experiments/results are not made again. Tables are rewritten
-    after every run, and say which rows are still to come; stop and go on as you like. The paper's numbers stand
-    beside those of its own data set, width and schedule alone.
+    Runs that are finished in --out or published in experiments/results are not made again, and one that was
+    interrupted goes on from its last checkpoint. Tables are rewritten after every run, and say which rows are still
+    to come; stop and go on as you like, or start the same command twice: two processes share the runs.
+    The paper's numbers stand beside those of its own data set, width and schedule alone.
 """
 
 
@@ -135,12 +137,17 @@ def _nets(name: str, chosen: str, known: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _make(job: jobs.Job, data: Any, publish: bool, pictures: str, figures_alone: bool) -> None:
-    """Makes what is left of a job, its tables after every run, and its figures at the end."""
-    lacking = figures.missing(job)
-    if lacking and figures_alone:
+    """Makes what is left of a job, its tables after every run, and its figures at the end.
+
+    Of several hosts, all make the runs and the first one the rest.
+    """
+    lacking = figures.missing(job) if hosts.first() else {}
+    if hosts.agreed(bool(lacking)) and figures_alone:
         raise cli.FailedRun(" ".join(figures.explain(*item) for item in lacking.items()))
 
     def refresh() -> str:
+        if not hosts.first():
+            return ""
         if publish:
             for config in job.runs:
                 results.publish(config, job.options.out)
@@ -149,10 +156,12 @@ def _make(job: jobs.Job, data: Any, publish: bool, pictures: str, figures_alone:
     cli.say(*(note for section in job.sections for note in section.notes), f"results: {job.folder}")
     refresh()
     jobs.make(job, data, refresh)
+    if not hosts.first():
+        return
     text = refresh()
     shown = figures.draw(job, pictures)
     if shown:
-        results.write_text(job.folder / "figures.md", "\n".join(shown))
+        write_text(job.folder / "figures.md", "\n".join(shown))
     print(*filter(None, [text, *shown]), job.folder, sep="\n")
 
 

@@ -8,6 +8,7 @@ import functools
 import os
 import pathlib
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,12 +16,20 @@ import click
 
 from experiments import config as configs
 from experiments import data as datasets
-from experiments import models
+from experiments import hosts, models
 from experiments.host import keep_freed_memory
 
 
 class FailedRun(RuntimeError):
     """A run that cannot go on, for a reason that one line explains."""
+
+
+class Stopped(RuntimeError):
+    """What runs was asked to stop by a signal, and has saved its state."""
+
+    def __init__(self, message: str, number: int):
+        super().__init__(message)
+        self.number = number
 
 
 class _Grids(click.ParamType):
@@ -47,6 +56,7 @@ class Options:
     data_dir: str | None
     download: bool
     out: pathlib.Path
+    checkpoint_every: float
     overrides: dict[str, Any]
 
     def load(self) -> datasets.Dataset:
@@ -128,6 +138,22 @@ _OPTIONS = (
         show_default=True,
         help="Folder for results; every run gets its own inside, and finished runs there are reused.",
     ),
+    click.option(
+        "--checkpoint-every",
+        type=click.FloatRange(0, min_open=True),
+        default=60.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="How much work an interruption may cost.",
+    ),
+    click.option(
+        "--coordinator",
+        metavar="ADDRESS:PORT",
+        help="Make the runs on several hosts together: address of the first one, or 'auto' where the cluster "
+        "(Slurm, Open MPI, Kubernetes, TPU) says it all. The same command on every host, but for --host.",
+    ),
+    click.option("--hosts", type=click.IntRange(1), help="How many hosts there are."),
+    click.option("--host", type=click.IntRange(0), help="Which of them this is, from 0."),
 )
 
 
@@ -145,10 +171,11 @@ def run_options(
         return functools.partial(run_options, without=without, **defaults)
 
     @functools.wraps(command)
-    def wrapped(*, data, data_dir, download, out, **rest):
+    def wrapped(*, data, data_dir, download, out, checkpoint_every, coordinator, **rest):
+        hosts.join(coordinator, rest.pop("hosts"), rest.pop("host"))
         names = {field.name for field in dataclasses.fields(configs.RunConfig)} - {"variant", "seed"}
         overrides = {name: rest.pop(name) for name in names & set(rest)}
-        return command(Options(data, data_dir, download, out, overrides), **rest)
+        return command(Options(data, data_dir, download, out, checkpoint_every, overrides), **rest)
 
     for option in reversed(_OPTIONS):
         wrapped = option(wrapped)
@@ -169,28 +196,63 @@ def usage_errors() -> Iterator[None]:
 
 
 def say(*lines: str) -> None:
-    """Lines for the person who waits; results go to standard output."""
-    for line in lines:
+    """Lines for the person who waits, of the first host; results go to standard output."""
+    for line in lines if hosts.first() else ():
         print(line, file=sys.stderr, flush=True)
 
 
 def start(command: click.Command) -> None:
-    """Runs a command; what a user can mend ends in one line and exit code 2, a failed run in exit code 1."""
+    """Runs a command and ends the process, with one line about what a user can mend or wants to know.
+
+    Exit codes: 2 for what was asked, 1 for a run that failed, 128 and the signal's number if one stopped it.
+    """
     keep_freed_memory()
     try:
         command.main(standalone_mode=False)
     except click.ClickException as error:
-        say(f"error: {' '.join(error.format_message().split())}")
-        sys.exit(2)
-    except FailedRun as error:
-        say(f"error: {error}")
-        sys.exit(1)
-    except OSError as error:  # A folder that cannot be written, a full disk.
-        say(f"error: {error}")
-        sys.exit(1)
+        complain(f"error: {' '.join(error.format_message().split())}")
+        _leave(2)
+    except (FailedRun, OSError) as error:  # OSError: a folder that cannot be written, a full disk.
+        complain(f"error: {error}")
+        _leave(1)
+    except Stopped as error:
+        complain(str(error))
+        sys.exit(128 + error.number)
     except (click.Abort, KeyboardInterrupt):
-        say("stopped; finished runs are kept and will be reused, an unfinished one starts anew")
+        complain("stopped at once; what was saved is kept, and the same command goes on from there")
+        _leave(
+            130, at_once=True
+        )  # XLA may be compiling in a thread that a tidy end would wait for or crash.
+    except Exception as error:
+        if not hosts.several():
+            raise
+        _explain_loss(error)
+        _leave(1)
+
+
+def _leave(code: int, *, at_once: bool = False) -> None:
+    """Ends the process; where there are other hosts at once, because a tidy end would wait for them."""
+    if hosts.several() or at_once:
         sys.stdout.flush()
-        os._exit(
-            130
-        )  # XLA may be compiling in a thread of its own, which a tidy end would wait for or crash.
+        os._exit(code)
+    sys.exit(code)
+
+
+def _explain_loss(error: Exception) -> None:
+    """Says what may be the loss of another host, and otherwise shows where it comes from."""
+    text = str(error)
+    signs = [sign for sign in ("Gloo", "NCCL", "UNAVAILABLE") if sign in text]
+    if signs:
+        reason = text[text.index(signs[0]) :].splitlines()[0][:200]
+        complain(
+            f"error: {hosts.name()} lost another one ({reason}). What was saved is kept; the same command on all "
+            "hosts goes on from there"
+        )
+    else:
+        traceback.print_exc()
+        complain(f"error: {hosts.name()} failed and ends; so will the others")
+
+
+def complain(line: str) -> None:
+    """A line about what went wrong, of any host."""
+    print(line, file=sys.stderr, flush=True)

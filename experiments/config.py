@@ -20,6 +20,7 @@ from lgnn_jax import ConvLayout, Window, decreasing_sigma, lgnn
 
 VARIANTS = ("baseline", "constant", "decreasing")
 SCHEDULES = ("steps", "cosine")
+PRECISIONS = ("float32",)
 # A shortened run keeps its net's weight-decay budget up to this decay, beyond which training suffers.
 LARGEST_SCALED_DECAY = 0.01
 
@@ -73,6 +74,8 @@ class RunConfig:
       grids: Grid shapes by number of filters, as pairs; others are as square as possible.
       scope: Which convolutions of a WRN are smoothed: ``main``, ``resblocks`` or ``all``.
       sync_bn: Whether batch statistics are over all devices instead of each its own.
+      momentum: Of SGD.
+      precision: Of the networks' arithmetic.
 
     Raises:
       ValueError: If a value is unknown or out of range.
@@ -98,12 +101,14 @@ class RunConfig:
     scope: str = "all"
     sync_bn: bool = False
     momentum: float = 0.9
+    precision: str = "float32"
 
     def __post_init__(self):
         for name, known in (
             ("net", models.NETS),
             ("variant", VARIANTS),
             ("schedule", SCHEDULES),
+            ("precision", PRECISIONS),
             ("scope", tuple(wrn.SCOPES)),
         ):
             if getattr(self, name) not in known:
@@ -206,7 +211,7 @@ class RunConfig:
                 f"Data set {data.name!r} has {len(data.train_labels)} training pictures, fewer than a batch "
                 f"of {self.batch}. Use a smaller --batch."
             )
-        devices = jax.local_device_count()
+        devices = jax.device_count()
         if self.batch % devices:
             raise ValueError(
                 f"A batch of {self.batch} does not divide over {devices} devices; use a multiple of {devices}."

@@ -10,7 +10,7 @@ from experiments import cli, results
 from experiments.jobs import Job
 from experiments.paper import FIGURES
 from experiments.tables import Line
-from experiments.train import WEIGHTS
+from experiments.weights import WEIGHTS
 
 
 def missing(job: Job) -> dict[str, list[Line]]:

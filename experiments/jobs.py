@@ -12,7 +12,8 @@ from typing import Any
 
 import jax
 
-from experiments import cli, paper, plan, report, results
+from experiments import cli, hosts, paper, plan, report, results
+from experiments.claim import Taken
 from experiments.config import RunConfig, recipe
 from experiments.data import Dataset
 from experiments.progress import Reporter, duration
@@ -108,31 +109,52 @@ def _command(options: cli.Options, variant: str, seeds: int) -> str:
 def make(job: Job, data: Dataset, done: Callable[[], None]) -> None:
     """Makes what is left of a job's runs, and calls ``done`` after each.
 
+    Runs that another process makes come last: by then it has finished them, or left them.
+
     Raises:
       cli.FailedRun: At the end, if runs failed; the others are made all the same.
     """
-    left = job.unfinished
+    runs = job.runs
+    unfinished = {config.name for config in (job.unfinished if hosts.first() else ())}
+    left = [config for config in runs if hosts.agreed(config.name in unfinished)]
     if not left:
         return
-    placed, failed = PlacedData(data), []
-    steps = sum(config.epochs * (placed.train_examples // config.batch) for config in left)
-    trainers: dict[str, Trainer] = {}
+    programs = _Programs(PlacedData(data))
+    steps = sum(config.epochs * (programs.placed.train_examples // config.batch) for config in left)
+    failed: list[str] = []
     with Reporter(len(left), steps) as progress:
-        for config in left:
-            if trainers and next(iter(trainers.values())).config.net != config.net:
-                trainers.clear()  # A net's programs are not needed any more.
-            program = dataclasses.replace(config, seed=0).name
-            if program not in trainers:
-                trainers[program] = Trainer(config, placed)
-            results.sign(job.options.out / config.name)
-            try:
-                run(trainers[program], config.seed, job.options.out, progress)
-            except cli.FailedRun as error:
-                failed.append(str(error))
-                progress.say(f"failed: {error}")
-            done()
+        taken = []
+        for wait, configs in ((False, left), (True, taken)):
+            for config in configs:
+                options = {"every": job.options.checkpoint_every, "wait": wait}
+                try:
+                    run(programs.of(config), config.seed, job.options.out, progress, **options)
+                except Taken:
+                    taken.append(config)
+                    continue
+                except cli.FailedRun as error:
+                    failed.append(str(error))
+                    progress.say(f"failed: {error}")
+                done()
     if failed:
         raise cli.FailedRun(f"{len(failed)} of {len(left)} runs failed: {' '.join(failed)}")
+
+
+class _Programs:
+    """The compiled programs of a job: those of one net at a time, shared by its seeds."""
+
+    def __init__(self, placed: PlacedData):
+        self.placed = placed
+        self._trainers: dict[str, Trainer] = {}
+
+    def of(self, config: RunConfig) -> Trainer:
+        """The programs of a run."""
+        if self._trainers and next(iter(self._trainers.values())).config.net != config.net:
+            self._trainers.clear()
+        name = dataclasses.replace(config, seed=0).name
+        if name not in self._trainers:
+            self._trainers[name] = Trainer(config, self.placed)
+        return self._trainers[name]
 
 
 def describe(job: Job, data: Dataset) -> str:
@@ -196,4 +218,6 @@ def _short(number: float) -> str:
 def _here() -> str:
     """The machine that this runs on."""
     device = jax.local_devices()[0]
-    return results.hardware(device.platform, jax.local_device_count(), device.device_kind, os.cpu_count())
+    return results.hardware(
+        device.platform, jax.device_count(), device.device_kind, os.cpu_count(), jax.process_count()
+    )

@@ -9,6 +9,8 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from experiments import hosts
+
 _BETWEEN_LINES = 20.0  # Seconds, where there is no terminal; the end of a run always gets a line.
 
 
@@ -16,7 +18,9 @@ class Reporter:
     """Shows where a job of ``runs`` runs, with ``steps`` steps in all, has got to; a context manager."""
 
     def __init__(self, runs: int, steps: int, console: Console | None = None):
-        self._console = console or Console(stderr=True, soft_wrap=True, highlight=False)
+        self._console = console or Console(
+            stderr=True, soft_wrap=True, highlight=False, quiet=not hosts.first()
+        )
         self._runs, self._steps = runs, max(steps, 1)
         self._run, self._name, self._short, self._done = 0, "", "", 0
         self._last = self._last_line = time.monotonic()
@@ -41,7 +45,7 @@ class Reporter:
         self._bar.stop()
 
     def say(self, text: str) -> None:
-        """A line that stays."""
+        """A line that stays, of the first host."""
         self._console.print(text, markup=False)
 
     def begin(self, name: str, short: str) -> None:
@@ -56,6 +60,12 @@ class Reporter:
         self._done += steps
         self._bar.update(self._task, completed=self._done)
         self.say(f"[{self._run}/{self._runs}] {name}: finished before")
+
+    def resume(self, name: str, done: int, steps: int) -> None:
+        """The run goes on after the first ``done`` of its ``steps``."""
+        self._done += done
+        self._bar.update(self._task, completed=self._done)
+        self.say(f"[{self._run}/{self._runs}] {name}: goes on from step {done} of {steps}")
 
     def compiled(self) -> None:
         """The run's programs are compiled and its first step is done: from here on steps are timed."""

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from experiments.config import RunConfig
-from experiments.results import spread
-from experiments.train import SUMMARY, convolutions, load_weights, write_json
+from experiments.files import write_json
+from experiments.results import SUMMARY, spread
+from experiments.weights import convolutions, load_weights
 from lgnn_jax import Grid
 from lgnn_jax.inspect import plots
 

@@ -8,7 +8,7 @@ import pathlib
 import click
 from click.core import ParameterSource
 
-from experiments import campaign, cli, report
+from experiments import campaign, cli, hosts, report
 from experiments.config import RunConfig
 from experiments.progress import Reporter
 from experiments.step import PlacedData, Trainer
@@ -71,7 +71,10 @@ def compare(options: cli.Options, variants: tuple[str, ...], seeds: int) -> None
     with Reporter(len(variants) * seeds, steps) as progress:
         for seed in range(seeds):
             for variant in variants:
-                folders[variant].append(run(trainers[variant], seed, options.out, progress))
+                made = run(trainers[variant], seed, options.out, progress, every=options.checkpoint_every)
+                folders[variant].append(made)
+    if not hosts.first():
+        return
     first = configs[variants[0]][0]
     out = options.out / _comparison_name(first, folders)
     print(report.write(_title(first), configs, folders, out, notes))

@@ -3,33 +3,63 @@
 from __future__ import annotations
 
 import base64
-import functools
 import json
-import os
 import pathlib
-import subprocess
 from typing import Any
 
+import click
 import numpy as np
 
-from experiments import cli
+from experiments import cli, origin
 from experiments.config import RunConfig
-from experiments.train import METRICS, SUMMARY, write_json
+from experiments.files import write_json
+from experiments.log import METRICS
 
+SUMMARY, CONFIG = "summary.json", "config.json"
 PUBLISHED = pathlib.Path(__file__).parent / "results"
 LARGEST = 50_000  # Bytes of a published run.
 _LINES = 50  # Of its log.
-_ORIGIN = "origin.json"
 
 Summary = dict[str, Any]
 
 
 def find(config: RunConfig, out: pathlib.Path) -> pathlib.Path | None:
-    """The folder with a run's summary: under ``out`` or else published; None if it is not finished."""
+    """The folder with a run's summary: under ``out`` or else published; None if it is not finished.
+
+    Raises:
+      click.UsageError: If the run in such a folder is another one.
+    """
     for folder in (out / config.name, published(config)):
         if (folder / SUMMARY).exists():
+            check_folder(folder, config)
             return folder
     return None
+
+
+def check_folder(folder: pathlib.Path, config: RunConfig) -> None:
+    """Refuses a folder that is of another run than its name says: it may have been renamed, copied or edited.
+
+    Raises:
+      click.UsageError: If it is, with what differs.
+    """
+    kept = None
+    if (folder / CONFIG).exists():
+        kept = json.loads((folder / CONFIG).read_text())
+    elif (folder / SUMMARY).exists():
+        kept = read(folder)["config"]
+    if kept is None:
+        return
+    wanted = json.loads(json.dumps(config.identity()))
+    differences = [
+        f"{name} is {json.dumps(kept.get(name))} there and {json.dumps(value)} here"
+        for name, value in wanted.items()
+        if name not in kept or kept[name] != value
+    ]
+    if differences:
+        raise click.UsageError(
+            f"{str(folder)!r} holds another run than {config.name}: {'; '.join(differences)}. Nothing in it was "
+            "touched. Move it away, or choose another --out."
+        )
 
 
 def published(config: RunConfig) -> pathlib.Path:
@@ -40,7 +70,7 @@ def published(config: RunConfig) -> pathlib.Path:
 def read(folder: pathlib.Path) -> Summary:
     """A finished run's summary, with the ``commits`` it was made at, as far as they are known."""
     summary = json.loads((folder / SUMMARY).read_text())
-    return {"commits": _commits(folder)} | summary
+    return {"commits": origin.commits(folder)} | summary
 
 
 def correct(summary: Summary) -> np.ndarray:
@@ -49,37 +79,12 @@ def correct(summary: Summary) -> np.ndarray:
     return np.unpackbits(bits, count=summary["test_examples"]).astype(bool)
 
 
-def hardware(backend: str, devices: int, kind: str, cpus: int | None) -> str:
-    """Devices in words."""
+def hardware(backend: str, devices: int, kind: str, cpus: int | None, hosts: int = 1) -> str:
+    """Devices in words; ``devices`` are those of all hosts, ``cpus`` the cores of one."""
+    together = f" on {hosts} hosts" if hosts > 1 else ""
     if backend == "cpu":
-        return f"{cpus} CPU cores" + (f" as {devices} devices" if devices > 1 else "")
-    return f"{devices} x {kind}"
-
-
-def sign(folder: pathlib.Path) -> None:
-    """Notes in a run's folder which commit makes it; a run that was interrupted may be made by several."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / _ORIGIN, {"commits": list(dict.fromkeys([*_commits(folder), commit()]))})
-
-
-def _commits(folder: pathlib.Path) -> list[str]:
-    origin = folder / _ORIGIN
-    return json.loads(origin.read_text())["commits"] if origin.exists() else []
-
-
-@functools.cache
-def commit() -> str:
-    """The commit of the checkout that runs, with a ``+`` if files differ from it; else the word ``unknown``."""
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(pathlib.Path(__file__).parent), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        changed = git("status", "--porcelain", "--untracked-files=no")
-        return git("rev-parse", "--short=10", "HEAD") + ("+" if changed else "")
-    except (OSError, subprocess.CalledProcessError):  # No git, or no checkout.
-        return "unknown"
+        return f"{cpus} CPU cores" + (f" as {devices} devices" if devices > 1 else "") + together
+    return f"{devices} x {kind}{together}"
 
 
 def publish(config: RunConfig, out: pathlib.Path) -> bool:
@@ -107,13 +112,3 @@ def spread(items: list[Any], most: int) -> list[Any]:
     if len(items) <= most:
         return items
     return [items[round(index * (len(items) - 1) / (most - 1))] for index in range(most)]
-
-
-def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes a text so that the file is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(
-        f"{path.name}.{os.getpid()}.tmp"
-    )  # Several processes may write the same table.
-    partial.write_text(text)
-    partial.replace(path)

@@ -139,11 +139,11 @@ def make_step(
 
 
 @functools.lru_cache(maxsize=8)
-def replicated_evaluation(module: nn.Module, devices: tuple[jax.Device, ...]) -> Callable[..., Any]:
+def replicated_evaluation(module: nn.Module) -> Callable[..., Any]:
     """The program that says which examples a network classifies correctly, and their losses.
 
-    It maps ``(params, batch_stats, data, examples)``, with indices ``(devices, share)``, to two arrays
-    ``(devices, share)``.
+    It maps ``(params, batch_stats, data, examples)``, with indices ``(devices, share)``, each host its own, to
+    three arrays ``(all devices, share)``, alike on every host: the indices, whether correct, and losses.
     """
 
     def evaluate(params, batch_stats, data: Images, examples: jax.Array):
@@ -151,9 +151,9 @@ def replicated_evaluation(module: nn.Module, devices: tuple[jax.Device, ...]) ->
         logits = module.apply({"params": params, "batch_stats": batch_stats}, x, train=False)
         labels = data.labels[examples]
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-        return logits.argmax(-1) == labels, losses
+        return jax.lax.all_gather((examples, logits.argmax(-1) == labels, losses), AXIS)
 
-    return jax.pmap(evaluate, AXIS, in_axes=(None, None, None, 0), devices=devices)
+    return jax.pmap(evaluate, AXIS, in_axes=(None, None, None, 0), out_axes=None)
 
 
 class PlacedData:
@@ -174,13 +174,13 @@ class PlacedData:
         return jax.device_put(tree, NamedSharding(self._mesh, PartitionSpec()))
 
     def split(self, examples: np.ndarray) -> jax.Array:
-        """Indices ``(batch,)`` as ``(devices, share)``, each share on its device."""
-        shares = examples.reshape(len(self.devices), -1)
+        """This process's part of indices ``(batch,)`` as ``(devices, share)``, each share on its device."""
+        shares = examples.reshape(jax.process_count(), len(self.devices), -1)[jax.process_index()]
         return jax.device_put(shares, NamedSharding(self._mesh, PartitionSpec(AXIS)))
 
 
 class Trainer:
-    """The compiled programs of a configuration, whatever its seed, on this process's devices."""
+    """The compiled programs of a configuration, whatever its seed, on all devices of all processes."""
 
     def __init__(self, config: RunConfig, placed: PlacedData):
         self.config, self.placed = config, placed
@@ -199,7 +199,6 @@ class Trainer:
             in_axes=(None, None, None, 0),
             out_axes=None,
             donate_argnums=0,
-            devices=placed.devices,
         )
 
     def start(self, seed: int) -> tuple[TrainState, Keys]:
@@ -224,17 +223,16 @@ class Trainer:
     def evaluate(self, state: TrainState, batch: int = 500) -> tuple[np.ndarray, float]:
         """Which test pictures are classified correctly ``(test,)``, and the mean loss.
 
-        The last batch is filled up with the first picture, and what was filled up is cut off again.
+        The last batch is filled up with the first picture.
         """
-        count, devices = self.placed.test_examples, len(self.placed.devices)
+        count, devices = self.placed.test_examples, jax.device_count()
         size = -(-min(batch, count) // devices) * devices
-        evaluate = replicated_evaluation(self._module, self.placed.devices)
-        correct, losses = [], []
+        evaluate = replicated_evaluation(self._module)
+        correct, losses = np.zeros(count, bool), np.zeros(count, np.float32)
         for start in range(0, count, size):
             examples = np.arange(start, start + size, dtype=np.int32)
             examples[examples >= count] = 0
             shares = self.placed.split(examples)
-            right, loss = evaluate(state.params, state.batch_stats, self.placed.test, shares)
-            correct.append(np.asarray(right).ravel())
-            losses.append(np.asarray(loss).ravel())
-        return np.concatenate(correct)[:count], float(np.concatenate(losses)[:count].mean())
+            where, right, loss = evaluate(state.params, state.batch_stats, self.placed.test, shares)
+            correct[np.asarray(where)], losses[np.asarray(where)] = np.asarray(right), np.asarray(loss)
+        return correct, float(losses.mean())

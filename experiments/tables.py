@@ -13,6 +13,7 @@ import numpy as np
 
 from experiments import paired, report, results
 from experiments.config import PAPER, RunConfig
+from experiments.files import write_text
 from experiments.paper import Row, Table
 from experiments.progress import duration
 from lgnn_jax import Grid
@@ -273,6 +274,6 @@ def write(sections: list[Section], out: pathlib.Path, target: pathlib.Path) -> s
         {"title": section.title, "notes": section.notes, "rows": entries}
         for section, entries in zip(sections, gathered, strict=True)
     ]
-    results.write_text(target / "table.md", text)
-    results.write_text(target / "table.json", json.dumps({"tables": content}, indent=1) + "\n")
+    write_text(target / "table.md", text)
+    write_text(target / "table.json", json.dumps({"tables": content}, indent=1) + "\n")
     return text

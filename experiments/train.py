@@ -1,202 +1,106 @@
-"""One run: trains, evaluates, writes its log, its weights and its summary."""
+"""One run: trains, evaluates, writes its log, its checkpoints, its weights and its summary."""
 
 from __future__ import annotations
 
-import base64
 import dataclasses
-import hashlib
-import json
-import os
 import pathlib
-import sys
-import time
-from typing import Any
+import signal
 
 import click
 import jax
-import numpy as np
-import orbax.checkpoint as ocp
 
-from experiments import cli
+from experiments import checkpoint, cli, hosts, origin, results
+from experiments.checkpoint import Checkpoints
+from experiments.claim import claim
 from experiments.config import RunConfig
+from experiments.files import write_json
+from experiments.host import StopSignals
+from experiments.log import Log
 from experiments.progress import Reporter
-from experiments.step import PlacedData, Totals, Trainer, order
-from lgnn_jax import Grid, topography
-from lgnn_jax.layout import path_name, resolve
+from experiments.running import Running
+from experiments.step import PlacedData, Trainer
+from experiments.summary import summarise
+from experiments.weights import save_weights
 
-SUMMARY, METRICS, CONFIG, WEIGHTS = "summary.json", "metrics.jsonl", "config.json", "weights"
-_BETWEEN_READINGS = 0.25  # Seconds between readings of loss and accuracy from the device.
+CHECKPOINT_SECONDS = 60.0
 
 
-def run(trainer: Trainer, seed: int, out: pathlib.Path, report: Reporter) -> pathlib.Path:
+def run(
+    trainer: Trainer,
+    seed: int,
+    out: pathlib.Path,
+    report: Reporter,
+    *,
+    every: float = CHECKPOINT_SECONDS,
+    wait: bool = True,
+) -> pathlib.Path:
     """Makes the trainer's run with ``seed`` in a folder of its own under ``out``, and returns that folder.
 
-    A run that is finished is left as it is.
+    A run that is finished is left as it is, one that was interrupted goes on from its last checkpoint, and one
+    that another process makes is waited for.
 
-    The folder holds ``config.json``, ``metrics.jsonl`` with a line an epoch, the final ``weights`` (Orbax)
-    and, when all is done, ``summary.json``.
+    The folder holds ``config.json``, ``metrics.jsonl`` with a line an epoch, TensorBoard's events of the same,
+    ``checkpoints`` as long as the run is not finished, the final ``weights`` (Orbax) and, when all is done,
+    ``summary.json``. Of several hosts the first one alone writes.
+
+    Args:
+      trainer: Its programs.
+      seed: Initialisation, order, augmentation, dropout.
+      out: Folder of all runs.
+      report: Shows how far it is.
+      every: Seconds of work that an interruption may cost.
+      wait: Whether to wait for another process that makes this run.
 
     Raises:
-      cli.FailedRun: If the loss is not finite. What is on disk stays.
+      cli.FailedRun: If the loss is not finite or the disk is full. What is on disk stays.
+      cli.Stopped: If a signal asks for it; the state is on disk.
+      claim.Taken: If another process makes it and ``wait`` is False.
+      click.UsageError: If the folder is of another run.
     """
     config = dataclasses.replace(trainer.config, seed=seed)
-    folder, steps_per_epoch = out / config.name, trainer.steps_per_epoch
-    if (folder / SUMMARY).exists():
-        report.skip(config.name, config.epochs * steps_per_epoch)
-        return folder
-    report.begin(config.name, f"{config.variant} s{seed}")
-    started = time.monotonic()
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / CONFIG, dataclasses.asdict(config))
-    state, keys = trainer.start(seed)
-    learning_rate = config.learning_rate(steps_per_epoch)
-    sigma = config.sigma_schedule(steps_per_epoch)
-    correct = np.zeros(0, bool)
-    with (folder / METRICS).open("w") as log:
-        for epoch in range(config.epochs):
-            state, totals, rate = _epoch(trainer, config, state, keys, epoch, report)
-            correct, test_loss = trainer.evaluate(state)
-            first = epoch * steps_per_epoch
-            line = {
-                "epoch": epoch + 1,
-                "step": (epoch + 1) * steps_per_epoch,
-                "learning_rate": float(learning_rate(first)),
-                "sigma": float(sigma(first) if callable(sigma) else sigma),
-                "train_loss": float(totals.loss) / int(totals.examples),
-                "train_accuracy": int(totals.correct) / int(totals.examples),
-                "test_loss": test_loss,
-                "test_accuracy": float(correct.mean()),
-                "images_per_second": round(rate, 1),
-            }
-            log.write(json.dumps(line) + "\n")
-            log.flush()
-    params = jax.device_get(state.params)
-    variables = {"params": params, "batch_stats": jax.device_get(state.batch_stats)}
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save((folder / WEIGHTS).resolve(), variables, force=True)
-    seconds = time.monotonic() - started
-    write_json(folder / SUMMARY, _summary(config, params, correct, line, seconds))
-    report.end(line["test_accuracy"], seconds)
+    folder = out / config.name
+    if not _finished(folder, config):
+        with claim(folder, wait=wait, say=report.say):
+            if not _finished(folder, config):  # Somebody else may have finished it meanwhile.
+                _make(trainer, config, folder, report, every)
+                return folder
+    report.skip(config.name, config.epochs * trainer.steps_per_epoch)
     return folder
 
 
-def _epoch(trainer: Trainer, config: RunConfig, state, keys, epoch: int, report: Reporter):
-    """The state after an epoch, its totals and images a second; stops at a loss that is not finite."""
-    state = state._replace(totals=trainer.placed.replicate(Totals.zero()))
-    batches = order(config.seed, epoch, trainer.placed.train_examples, config.batch)
-    started = read = time.monotonic()
-    unread = untimed = 0
-    for index, examples in enumerate(batches, start=1):
-        state = trainer.step(state, keys, examples)
-        unread += 1
-        if index == 1 < len(batches) and epoch == 0:
-            jax.block_until_ready(state)
-            report.compiled()
-            untimed, started, read = 1, time.monotonic(), time.monotonic()
-        if index < len(batches) and time.monotonic() - read < _BETWEEN_READINGS:
-            continue
-        totals = jax.device_get(state.totals)
-        read = time.monotonic()
-        if totals.first_bad_step < np.iinfo(np.int32).max:
-            raise cli.FailedRun(
-                f"{config.name}: the loss is not finite at step {int(totals.first_bad_step)} (epoch "
-                f"{epoch + 1}). Try a smaller learning rate or weight decay."
-            )
-        rate = (index - untimed) * config.batch / (read - started)
-        seen = int(totals.examples)
-        report.advance(
-            unread,
-            f"{epoch + 1}/{config.epochs}",
-            float(totals.loss) / seen,
-            int(totals.correct) / seen,
-            rate,
-        )
-        unread = 0
-    return state, totals, rate
+def _finished(folder: pathlib.Path, config: RunConfig) -> bool:
+    """Whether a run needs no work, as the first host sees it."""
+    if hosts.first():
+        results.check_folder(folder, config)
+    return bool(hosts.agreed(hosts.first() and (folder / results.SUMMARY).exists()))
 
 
-def params_digest(params: Any) -> str:
-    """SHA-256 of all parameters: names, shapes, types and bytes, by name."""
-    digest = hashlib.sha256()
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    for name, leaf in sorted((path_name(path), np.asarray(leaf)) for path, leaf in leaves):
-        digest.update(f"{name} {leaf.shape} {leaf.dtype}\n".encode())
-        digest.update(np.ascontiguousarray(leaf).tobytes())
-    return digest.hexdigest()
-
-
-def convolutions(config: RunConfig, params: Any) -> dict[str, tuple[Any, np.ndarray]]:
-    """Grid and kernel of every convolution, by path, in the order of the network."""
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    grids = resolve(config.measured_layout, params)
-    found = {
-        path_name(path): (grid, np.asarray(leaf))
-        for (path, leaf), grid in zip(leaves, grids, strict=True)
-        if grid is not None
-    }
-    return {
-        name: found[name] for name in sorted(found, key=lambda name: (name != "stem/kernel", natural(name)))
-    }
-
-
-def natural(name: str) -> list[Any]:
-    """A sorting key by which ``conv_10`` follows ``conv_9``."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in name.replace("/", "_").split("_")]
-
-
-def _summary(
-    config: RunConfig, params: Any, correct: np.ndarray, last: dict, seconds: float
-) -> dict[str, Any]:
-    layers = convolutions(config, params)
-    key = jax.random.key(0)  # The same relabellings for every run.
-    scores = {name: _score(kernel, grid, key) for name, (grid, kernel) in layers.items()}
-    grid, first = next(iter(layers.values()))
-    magnitudes = np.linalg.norm(np.asarray(topography.filters(first, grid)), axis=1)
-    return {
-        "config": dataclasses.asdict(config),
-        "test_accuracy": last["test_accuracy"],
-        "test_loss": last["test_loss"],
-        "train_loss": last["train_loss"],
-        "test_correct": base64.b64encode(np.packbits(correct).tobytes()).decode(),
-        "test_examples": len(correct),
-        "params_digest": params_digest(params),
-        "grids": {name: grid.shape for name, (grid, _) in layers.items()},
-        "neighbour_cosine": scores,
-        "first_layer_magnitudes": [float(value) for value in magnitudes],
-        "seconds": round(seconds, 1),
-        "images_per_second": last["images_per_second"],
-        "hardware": {
-            "backend": jax.default_backend(),
-            "devices": jax.local_device_count(),
-            "kind": jax.local_devices()[0].device_kind,
-            "cpus": os.cpu_count(),
-        },
-        "versions": {"jax": jax.__version__, "python": sys.version.split()[0]},
-    }
-
-
-def _score(kernel: np.ndarray, grid: Grid, key: jax.Array) -> dict[str, float] | None:
-    """The neighbour cosine and its null; None where weight decay has left no two neighbours that are not zero."""
-    try:
-        return topography.neighbour_cosine(kernel, grid, key=key)._asdict()
-    except ValueError:
-        return None
-
-
-def load_weights(folder: pathlib.Path) -> dict[str, Any]:
-    """Parameters and running statistics of a finished run, as NumPy arrays."""
-    with ocp.StandardCheckpointer() as checkpointer:
-        path = (folder / WEIGHTS).resolve()
-        shapes = checkpointer.metadata(path).item_metadata.tree
-        target = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-        return checkpointer.restore(path, target)
-
-
-def write_json(path: pathlib.Path, content: Any) -> None:
-    """Writes JSON so that the file is there whole or not at all."""
-    partial = path.with_suffix(".tmp")
-    partial.write_text(json.dumps(content, indent=1) + "\n")
-    partial.replace(path)
+def _make(
+    trainer: Trainer, config: RunConfig, folder: pathlib.Path, report: Reporter, every: float
+) -> None:
+    """Makes a run, or what is left of it, in a folder that is held."""
+    report.begin(config.name, f"{config.variant} s{config.seed}")
+    if hosts.first():
+        origin.sign(folder)
+        write_json(folder / results.CONFIG, dataclasses.asdict(config))
+    # Where there are several hosts, JAX takes SIGTERM itself, so that they stop after the same step.
+    numbers = () if hosts.several() else (signal.SIGINT, signal.SIGTERM)
+    with Checkpoints(folder, config, every, report.say) as checkpoints, StopSignals(*numbers) as signals:
+        running = Running(trainer, config, checkpoints, signals, report)
+        with Log(folder, running.epochs_logged) as log:
+            for epoch in range(running.epochs_logged, config.epochs):
+                line, correct = running.epoch(epoch)
+                log.write(line)
+        seconds = running.seconds()
+        params, batch_stats = jax.device_get((running.state.params, running.state.batch_stats))
+        if hosts.first():
+            save_weights(folder, {"params": params, "batch_stats": batch_stats})
+            write_json(folder / results.SUMMARY, summarise(config, params, correct, line, seconds))
+    if hosts.first():
+        checkpoint.remove(folder)
+    report.end(line["test_accuracy"], seconds)
+    if signals.received:
+        raise cli.Stopped(f"stopped after {config.name} was finished", signals.received)
 
 
 @click.command()
@@ -211,15 +115,17 @@ def write_json(path: pathlib.Path, content: Any) -> None:
 def main(options: cli.Options, variant: str, seed: int) -> None:
     """Trains one network once and prints the folder of the run.
 
-    The folder holds config.json, metrics.jsonl, summary.json and the weights.
+    The folder holds config.json, metrics.jsonl, TensorBoard's events, summary.json and the weights. A run that
+    was interrupted goes on from its last checkpoint when the same command is given again.
     """
     data = options.load()
     config, notes = options.configure(data, variant=variant, seed=seed)
     cli.say(*notes)
     trainer = Trainer(config, PlacedData(data))
     with Reporter(1, config.epochs * trainer.steps_per_epoch) as report:
-        folder = run(trainer, seed, options.out, report)
-    print(folder)
+        folder = run(trainer, seed, options.out, report, every=options.checkpoint_every)
+    if hosts.first():
+        print(folder)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,10 @@ import time
 import numpy as np
 import pytest
 
-from experiments import campaign, cli, figures, jobs, paper, plan, reproduce, results, tables
+from experiments import campaign, cli, figures, jobs, origin, paper, plan, reproduce, results, tables
 from experiments import data as datasets
-from experiments.train import METRICS, SUMMARY
+from experiments.log import METRICS
+from experiments.results import SUMMARY
 from tests.conftest import SMALL
 
 # The runs of the fixture, as a table wants them.
@@ -36,7 +37,7 @@ def made(out, monkeypatch):
         def __init__(self, config, placed):
             self.config = config
 
-    def run(trainer, seed, folder, progress):
+    def run(trainer, seed, folder, progress, **options):
         config = dataclasses.replace(trainer.config, seed=seed)
         calls.append((config.variant, seed))
         (folder / config.name).mkdir(exist_ok=True)
@@ -125,7 +126,7 @@ def test_published_summaries_count_as_finished(out, made, monkeypatch, capsys):
 def test_a_run_that_fails_does_not_keep_the_others(out, made, monkeypatch, capsys):
     fake = jobs.run
 
-    def run(trainer, seed, folder, progress):
+    def run(trainer, seed, folder, progress, **options):
         if (trainer.config.variant, seed) == ("decreasing", 0):
             raise cli.FailedRun("the loss is not finite")
         fake(trainer, seed, folder, progress)
@@ -174,7 +175,7 @@ def test_measuring_leaves_compiling_out_and_takes_a_few_steps(finished, monkeypa
 
 
 def options(tmp_path, **overrides):
-    return cli.Options("cifar100", None, False, tmp_path, overrides)
+    return cli.Options("cifar100", None, False, tmp_path, 60.0, overrides)
 
 
 def noise(name="cifar100"):
@@ -274,10 +275,10 @@ def test_differences_are_of_the_seeds_that_both_have(finished):
 
 
 def test_who_made_a_run_is_kept_with_it(tmp_path, monkeypatch):
-    results.commit.cache_clear()
+    origin.commit.cache_clear()
     for commit in ("aaa", "bbb", "bbb"):
-        monkeypatch.setattr(results, "commit", lambda commit=commit: commit)
-        results.sign(tmp_path)
+        monkeypatch.setattr(origin, "commit", lambda commit=commit: commit)
+        origin.sign(tmp_path)
     (tmp_path / SUMMARY).write_text("{}")
     assert results.read(tmp_path)["commits"] == ["aaa", "bbb"]
 

@@ -1,16 +1,20 @@
+import dataclasses
 import json
 
+import click
 import numpy as np
 import pytest
 from rich.console import Console
 
 from experiments import data as datasets
-from experiments import report
+from experiments import report, results
+from experiments.checkpoint import tree_digest as params_digest
 from experiments.cli import FailedRun
 from experiments.config import configure
 from experiments.progress import Reporter
 from experiments.step import PlacedData, Trainer
-from experiments.train import convolutions, load_weights, natural, params_digest, run
+from experiments.train import run
+from experiments.weights import convolutions, load_weights, natural
 from tests.conftest import SMALL
 
 
@@ -102,6 +106,31 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_what_is_there(tmp_pat
         run(trainer, 0, tmp_path, progress)
     folder = tmp_path / config.name
     assert (folder / "config.json").exists() and not (folder / "summary.json").exists()
+
+
+@pytest.mark.parametrize("left", ["config.json", "summary.json"])
+def test_a_folder_of_another_run_is_refused_with_the_difference(finished, tmp_path, left):
+    """As if somebody had renamed it; a summary alone is what a published run has."""
+    out, configs, folders = finished
+    (config,), (source,) = configs["constant"], folders["constant"]
+    folder = tmp_path / config.name
+    folder.mkdir()
+    content = json.loads((source / left).read_text())
+    changed = content if left == "config.json" else content["config"]
+    changed |= {"epochs": 99, "sigma": 0.25}
+    (folder / left).write_text(json.dumps(content))
+    trainer = Trainer(config, PlacedData(datasets.load("digits")))
+    with Reporter(1, 1, Console(quiet=True)) as progress:
+        with pytest.raises(click.UsageError) as refused:
+            run(trainer, 0, tmp_path, progress)
+    assert "epochs is 99 there and 3 here; sigma is 0.25 there and 0.5 here" in refused.value.message
+    assert [path.name for path in folder.iterdir()] == [left]
+
+
+def test_a_baseline_is_the_same_run_whatever_the_neighbourhood(finished):
+    out, configs, folders = finished
+    (config,) = configs["baseline"]
+    results.check_folder(folders["baseline"][0], dataclasses.replace(config, sigma=0.3, window=5))
 
 
 def test_layers_are_in_the_order_of_the_network():

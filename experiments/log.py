@@ -1,0 +1,81 @@
+"""The log of a run: a line an epoch in metrics.jsonl, and the same as TensorBoard's events beside it."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import time
+from typing import Any, Self
+
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto import event_pb2, summary_pb2
+
+from experiments import cli, hosts
+from experiments.files import write_text
+
+METRICS = "metrics.jsonl"
+# TensorBoard's names, by which it groups curves.
+_TAGS = {
+    "train_loss": "loss/train",
+    "test_loss": "loss/test",
+    "train_accuracy": "accuracy/train",
+    "test_accuracy": "accuracy/test",
+    "learning_rate": "schedule/learning_rate",
+    "sigma": "schedule/sigma",
+    "images_per_second": "speed/images_per_second",
+}
+
+
+class Log:
+    """Writes a run's log, which keeps its first ``epochs`` lines; a context manager.
+
+    The first host alone writes.
+
+    Raises:
+      cli.FailedRun: If there are fewer lines to keep.
+    """
+
+    def __init__(self, folder: pathlib.Path, epochs: int):
+        self._path = folder / METRICS
+        self._events: EventsWriter | None = None
+        if not hosts.first():
+            return
+        lines = self._path.read_text().splitlines(keepends=True) if self._path.exists() else []
+        if len(lines) < epochs:
+            raise cli.FailedRun(
+                f"{self._path} has {len(lines)} lines, but the newest checkpoint is after epoch {epochs}. Put the "
+                f"lost lines back, or remove {folder} to start anew."
+            )
+        write_text(self._path, "".join(lines[:epochs]))
+        for old in () if epochs else folder.glob("events.out.tfevents.*"):
+            old.unlink()
+        # One of this second may be there already.
+        self._events = EventsWriter(str(folder / "events"), f".{epochs}")
+        if epochs:
+            # TensorBoard then leaves out what an interrupted process wrote from this step on.
+            start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+            self._event(json.loads(lines[epochs - 1])["step"] + 1, session_log=start)
+
+    def __enter__(self) -> Self:
+        """The log itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Closes its files."""
+        if self._events is not None:
+            self._events.close()
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Adds an epoch, at once and whole."""
+        if self._events is None:
+            return
+        with self._path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        known = {tag: line[name] for name, tag in _TAGS.items() if line[name] is not None}
+        values = [summary_pb2.Summary.Value(tag=tag, simple_value=value) for tag, value in known.items()]
+        self._event(line["step"], summary=summary_pb2.Summary(value=values))
+
+    def _event(self, step: int, **content: Any) -> None:
+        assert self._events is not None
+        self._events.write_event(event_pb2.Event(wall_time=time.time(), step=step, **content))
+        self._events.flush()
