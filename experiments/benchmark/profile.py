@@ -13,12 +13,14 @@ import jax
 
 from experiments.benchmark.noise import Training
 
-PRODUCTS, COPIES, NORM = "matrix products", "patches, copies", "batch norm, elementwise"
+PRODUCTS, COPIES, NORM = "matrix products", "patches, transforms", "batch norm, elementwise"
 POOL, AUGMENTATION, OPTIMIZER, OTHER = "pooling", "augmentation", "optimizer, lgnn", "other"
 GROUPS = (PRODUCTS, COPIES, NORM, POOL, AUGMENTATION, OPTIMIZER, OTHER)
 
 _LAYER = re.compile(r"/(conv_\d+|stem|shortcut|dense)/")
-_POOL = re.compile(r"/(cond|pool|max_pool|reduce_window_max|select_and_scatter_add)\b")  # Not in a layer.
+_POOL = re.compile(
+    r"/(cond/branch_\d+_fun|pool|max_pool|reduce_window_max|select_and_scatter_add)\b"
+)  # Not in a layer.
 _PRODUCT = re.compile(r"dot|ynn|gemm|conv(?!ert)|cublas|cudnn|onednn|custom-call")
 _HOLDS_OTHERS = re.compile(r"(while|conditional|call)[.\d]*$")
 _INSTRUCTION = re.compile(r'^\s*(?:ROOT )?%?([\w.\-]+) = .*?op_name="([^"]*)"', re.MULTILINE)

@@ -14,10 +14,9 @@ import numpy as np
 from experiments import cli, models, report
 from experiments.benchmark import noise, peer_nets, profile
 from experiments.benchmark.timing import Call, Others, first_calls, interleaved, machine
-from experiments.config import RunConfig
+from experiments.config import PRECISIONS, RunConfig
 from experiments.data import Dataset
 
-PRECISIONS = ("float32", "bf16")
 OURS = {"baseline": "baseline", "LGNN": "constant"}  # What the networks are called, and their variants.
 PEER = "PyTorch"
 Form = tuple[str, str]  # Precision and network.
@@ -45,7 +44,7 @@ class Peer(NamedTuple):
     ) -> dict[str, Call]:
         """What ``call`` gives in every setting that works, by the setting's name, called once."""
         calls: dict[str, Call] = {}
-        bf16 = getattr(config, "precision", "float32") == "bf16"
+        bf16 = config.precision == "bf16"
         for setting in peer_nets.settings(compiled=self.compiled, bf16=bf16):
             tried = {str(setting): call(peer_nets.Trainer(config, data, setting, self.device))}
             try:
@@ -167,7 +166,7 @@ def _runs(net: str, data: Dataset, width: float, kinds: list[str]) -> dict[Form,
                 net=net,
                 variant=variant,
                 width=width,
-                **({} if kind == "float32" else {"precision": kind}),
+                precision=kind,
             )
             for kind in kinds
             for name, variant in OURS.items()
