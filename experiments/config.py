@@ -145,6 +145,12 @@ class RunConfig:
         """The grids of all convolutions, smoothed or not: where topography is looked for."""
         return ConvLayout(table=dict(self.grids))
 
+    @property
+    def how(self) -> str:
+        """What a table's title says of a run that is less than the paper's: its width and its precision."""
+        width = "" if self.width == 1 else f" at {self.width:g} of the width"
+        return width + ("" if self.precision == "float32" else " in bfloat16")
+
     def identity(self) -> dict[str, Any]:
         """What decides the result; a baseline does not depend on the neighbourhood."""
         fields = dataclasses.asdict(self)

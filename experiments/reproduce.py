@@ -82,8 +82,7 @@ def compare(options: cli.Options, variants: tuple[str, ...], seeds: int) -> None
 
 
 def _title(config: RunConfig) -> str:
-    width = "" if config.width == 1 else f" at {config.width:g} of its width"
-    return f"{config.net}{width} on {config.data}, {config.epochs} epochs"
+    return f"{config.net} on {config.data}{config.how}, {config.epochs} epochs"
 
 
 def _comparison_name(config: RunConfig, folders: dict[str, list[pathlib.Path]]) -> str:

@@ -45,14 +45,13 @@ class Section:
     def title(self) -> str:
         """What is shown, of which data, and in which way it is less than the paper's."""
         first = self.lines[0].configs[0]
-        width = "" if first.width == 1 else f", at {first.width:g} of the width"
         lengths = {line.row.net: line.configs[0].epochs for line in self.lines}
         others = [
             f"{epochs} of {PAPER[net].epochs} epochs ({net})"
             for net, epochs in lengths.items()
             if epochs != PAPER[net].epochs
         ]
-        return f"{self.table.title}, on {first.data}{width}" + "".join(f", {other}" for other in others)
+        return f"{self.table.title}, on {first.data}{first.how}" + "".join(f", {other}" for other in others)
 
 
 def gather(section: Section, out: pathlib.Path) -> list[Entry]:

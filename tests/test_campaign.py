@@ -223,7 +223,9 @@ def test_shortened_runs_keep_their_milestones_and_say_so(tmp_path):
     assert {line.configs[0].epochs for line in tiny.lines} == {1}
     assert {line.configs[0].weight_decay for line in tiny.lines} == {0.01}
     (whole, *_) = everything(tmp_path, data="tinyimagenet100", width=0.25).sections
-    assert whole.title == "Table I: VGG, on tinyimagenet100, at 0.25 of the width" and not whole.notes
+    assert whole.title == "Table I: VGG, on tinyimagenet100 at 0.25 of the width" and not whole.notes
+    half = dataclasses.replace(whole.lines[0].configs[0], precision="bf16")
+    assert half.how == " at 0.25 of the width in bfloat16"
 
 
 @pytest.mark.parametrize(
