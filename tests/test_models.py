@@ -6,7 +6,7 @@ import pytest
 from jax import lax
 
 from experiments import models
-from experiments.models import common, wrn
+from experiments.models import common, winograd, wrn
 from lgnn_jax import ConvLayout
 from lgnn_jax.layout import path_name
 
@@ -115,12 +115,11 @@ def test_a_block_that_keeps_its_shape_adds_the_raw_input():
 
 @pytest.mark.parametrize("size, stride", [(3, 1), (3, 2), (1, 1), (1, 2)])
 @pytest.mark.parametrize("side", [1, 2, 4, 5, 8])
-def test_the_cpu_form_of_a_convolution_has_the_same_numbers(side, size, stride):
+@pytest.mark.parametrize("channels", [3, 6])
+def test_the_cpu_form_of_a_convolution_has_the_same_numbers(channels, side, size, stride):
     draw = np.random.default_rng(side).standard_normal
-    x, kernel = (
-        jnp.asarray(draw((2, side, side, 3)), jnp.float32),
-        jnp.asarray(draw((size, size, 3, 5)), jnp.float32),
-    )
+    x = jnp.asarray(draw((2, side, side, channels)), jnp.float32)
+    kernel = jnp.asarray(draw((size, size, channels, 5)), jnp.float32)
 
     def value_and_gradients(convolution):
         def loss(x, kernel):
@@ -134,9 +133,47 @@ def test_the_cpu_form_of_a_convolution_has_the_same_numbers(side, size, stride):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), ours, stock)
 
 
+def in_float64(x, kernel, cotangent):
+    """A 3x3 convolution and its gradients as sums over taps, in double precision."""
+    x, kernel, cotangent = (np.asarray(value, np.float64) for value in (x, kernel, cotangent))
+    height, width = x.shape[1:3]
+    padded, out = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), 0.0
+    of_padded, of_kernel = np.zeros_like(padded), np.zeros_like(kernel)
+    for i in range(3):
+        for j in range(3):
+            seen = padded[:, i : i + height, j : j + width]
+            out = out + seen @ kernel[i, j]
+            of_kernel[i, j] = np.tensordot(seen, cotangent, ((0, 1, 2), (0, 1, 2)))
+            of_padded[:, i : i + height, j : j + width] += cotangent @ kernel[i, j].T
+    return out, of_padded[:, 1:-1, 1:-1], of_kernel
+
+
+@pytest.mark.parametrize(
+    "batch, height, width, channels, filters",
+    [(3, 32, 32, 16, 16), (2, 16, 16, 64, 128), (4, 8, 8, 256, 256), (8, 4, 4, 512, 512)]
+    + [(8, 2, 2, 512, 512), (1, 2, 6, 4, 1), (2, 10, 4, 5, 7)],
+)
+def test_winograds_form_is_exact_and_repeats_itself(batch, height, width, channels, filters):
+    draw = np.random.default_rng(0).standard_normal
+    x = jnp.asarray(draw((batch, height, width, channels)), jnp.float32)
+    kernel = jnp.asarray(draw((3, 3, channels, filters)), jnp.float32)
+    cotangent = jnp.asarray(draw((batch, height, width, filters)), jnp.float32)
+
+    @jax.jit
+    def all_three(x, kernel, cotangent):
+        out, pull = jax.vjp(winograd.convolve, x, kernel)
+        return out, *pull(cotangent)
+
+    found = all_three(x, kernel, cotangent)
+    for value, expected in zip(found, in_float64(x, kernel, cotangent), strict=True):
+        np.testing.assert_allclose(value, expected, atol=3e-6 * np.abs(expected).max())
+    for _ in range(3):
+        jax.tree.map(np.testing.assert_array_equal, all_three(x, kernel, cotangent), found)
+
+
 def test_the_cpu_form_is_for_cpus_alone():
     def operations(platform):
-        x, kernel = jnp.zeros((2, 4, 4, 3)), jnp.zeros((3, 3, 3, 5))
+        x, kernel = jnp.zeros((2, 4, 4, 6)), jnp.zeros((3, 3, 6, 5))
         traced = jax.jit(lambda x, k: common.max_pool(common.convolve(x, k))).trace(x, kernel)
         return traced.lower(lowering_platforms=(platform,)).as_text()
 
