@@ -132,6 +132,12 @@ _OPTIONS = (
         help="Batch statistics over all devices instead of each its own.",
     ),
     click.option(
+        "--precision",
+        metavar="float32|bf16",
+        help="What networks compute in; bf16 is bfloat16, with everything that is kept in float32.  "
+        "[default: float32]",
+    ),
+    click.option(
         "--out",
         type=click.Path(file_okay=False, path_type=pathlib.Path),
         default="runs",

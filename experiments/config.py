@@ -20,7 +20,8 @@ from lgnn_jax import ConvLayout, Window, decreasing_sigma, lgnn
 
 VARIANTS = ("baseline", "constant", "decreasing")
 SCHEDULES = ("steps", "cosine")
-PRECISIONS = ("float32",)
+# What a network computes in; what it keeps is float32 in any case.
+PRECISIONS = {"float32": jnp.float32, "bf16": jnp.bfloat16}
 # A shortened run keeps its net's weight-decay budget up to this decay, beyond which training suffers.
 LARGEST_SCALED_DECAY = 0.01
 
@@ -75,7 +76,8 @@ class RunConfig:
       scope: Which convolutions of a WRN are smoothed: ``main``, ``resblocks`` or ``all``.
       sync_bn: Whether batch statistics are over all devices instead of each its own.
       momentum: Of SGD.
-      precision: Of the networks' arithmetic.
+      precision: What the network computes in, ``float32`` or ``bf16`` (bfloat16); its parameters and
+        statistics, the loss and the optimizer are float32 in either case.
 
     Raises:
       ValueError: If a value is unknown or out of range.
@@ -108,7 +110,7 @@ class RunConfig:
             ("net", models.NETS),
             ("variant", VARIANTS),
             ("schedule", SCHEDULES),
-            ("precision", PRECISIONS),
+            ("precision", tuple(PRECISIONS)),
             ("scope", tuple(wrn.SCOPES)),
         ):
             if getattr(self, name) not in known:
@@ -129,6 +131,11 @@ class RunConfig:
             )
         decreasing_sigma(self.sigma, 1, 1, window=self.neighbourhood)  # Checks sigma, also for schedules.
         _ = self.layout
+
+    @property
+    def dtype(self) -> Any:
+        """What the network computes in."""
+        return PRECISIONS[self.precision]
 
     @property
     def neighbourhood(self) -> Window:

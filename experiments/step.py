@@ -187,10 +187,10 @@ class Trainer:
         self.steps_per_epoch = placed.train_examples // config.batch
         self.tx = config.optimizer(self.steps_per_epoch)
         # The same network twice: batch statistics can be shared only where there are replicas.
-        self._module = models.build(config.net, placed.classes, config.width)
-        replicated = models.build(
-            config.net, placed.classes, config.width, bn_axis=AXIS if config.sync_bn else None
+        build = functools.partial(
+            models.build, config.net, placed.classes, config.width, dtype=config.dtype
         )
+        self._module, replicated = build(), build(bn_axis=AXIS if config.sync_bn else None)
         padding = "reflect" if config.net.startswith("wrn") else "constant"
         step = make_step(replicated, self.tx, padding=padding, flip=config.flip)
         self._step = jax.pmap(

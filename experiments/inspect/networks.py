@@ -73,7 +73,7 @@ def check_pair(configs: dict[str, RunConfig]) -> None:
 
 
 def network(folder: pathlib.Path, config: RunConfig, data: datasets.Dataset) -> Network:
-    """The network of a run."""
+    """The network of a run, which computes in float32 whatever it was trained in: pictures need the digits."""
     variables = load_weights(folder)
     module = models.build(config.net, data.classes, config.width)
     mean, deviation = (np.float32(values) for values in data.statistics())

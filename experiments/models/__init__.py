@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
+import jax.numpy as jnp
 
 from experiments.models import vgg, wrn
 
 NETS = (*vgg.LAYERS, *wrn.SIZES)
 
 
-def build(name: str, classes: int = 100, width: float = 1.0, *, bn_axis: str | None = None) -> nn.Module:
+def build(
+    name: str,
+    classes: int = 100,
+    width: float = 1.0,
+    *,
+    bn_axis: str | None = None,
+    dtype: Any = jnp.float32,
+) -> nn.Module:
     """One of the paper's networks for 32x32 images, called as ``module(x, train=...)``.
 
     Args:
@@ -17,6 +27,7 @@ def build(name: str, classes: int = 100, width: float = 1.0, *, bn_axis: str | N
       classes: Number of classes, at least 2.
       width: Factor on the number of filters of every layer, positive.
       bn_axis: Mapped axis over which batch statistics are shared; None for each replica's own.
+      dtype: What layers compute in. Parameters, statistics and class scores are float32.
 
     Raises:
       ValueError: If the name is unknown or a number is out of range.
@@ -36,6 +47,6 @@ def build(name: str, classes: int = 100, width: float = 1.0, *, bn_axis: str | N
     if not width > 0:
         raise ValueError(f"width must be positive, got {width}.")
     if name in vgg.LAYERS:
-        return vgg.VGG(vgg.LAYERS[name], classes, width, bn_axis)
+        return vgg.VGG(vgg.LAYERS[name], classes, width, bn_axis, dtype)
     blocks, widening = wrn.SIZES[name]
-    return wrn.WideResNet(blocks, widening, classes, width, bn_axis=bn_axis)
+    return wrn.WideResNet(blocks, widening, classes, width, bn_axis=bn_axis, dtype=dtype)

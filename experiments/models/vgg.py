@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from experiments.models.common import Conv, batch_norm, max_pool, normal, scaled
 
@@ -16,19 +19,21 @@ LAYERS: dict[str, tuple[int | str, ...]] = {
 class VGG(nn.Module):
     """VGG with ``layers`` of convolution widths and ``"M"`` for 2x2 max pooling.
 
-    Convolutions are named ``conv_0``, ``conv_1``, ... and start as N(0, sqrt(2 / (9 c_out))).
+    Convolutions are named ``conv_0``, ``conv_1``, ... and start as N(0, sqrt(2 / (9 c_out))). ``dtype`` is what
+    it computes in, up to the dense layer, which is float32 like all that it keeps.
     """
 
     layers: tuple[int | str, ...]
     classes: int = 100
     width: float = 1.0
     bn_axis: str | None = None
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool, examples: jax.Array | None = None) -> jax.Array:
         """Class scores ``(batch, classes)`` of images ``(batch, height, width, 3)``."""
         del examples  # No dropout.
-        index = 0
+        x, index = x.astype(self.dtype), 0
         for layer in self.layers:
             if isinstance(layer, str):
                 x = max_pool(x)
@@ -36,7 +41,7 @@ class VGG(nn.Module):
             filters = scaled(layer, self.width)
             deviation = (2 / (9 * filters)) ** 0.5
             x = Conv(filters, deviation=deviation, name=f"conv_{index}")(x)
-            x = nn.relu(batch_norm(train, self.bn_axis, f"bn_{index}")(x))
+            x = nn.relu(batch_norm(train, self.bn_axis, self.dtype, f"bn_{index}")(x))
             index += 1
-        x = x.reshape(len(x), -1)
+        x = x.reshape(len(x), -1).astype(jnp.float32)
         return nn.Dense(self.classes, kernel_init=normal(0.01), name="dense")(x)

@@ -8,11 +8,14 @@ kernel ``g``,
 four products where there are six, and in two dimensions 16 where there are 36. B, G and A are additions
 and halvings (Lavin and Gray, 2016, https://arxiv.org/abs/1509.09308), so that the result is as exact as
 the direct sum. Here a grid of arrays ``[row][column]`` holds what belongs to one place of all windows.
+
+In bfloat16 only the factors of the products are rounded; their sums and the transforms are in float32.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,12 +28,12 @@ Grid = Sequence[Line]
 
 @jax.custom_vjp
 def convolve(x: Array, kernel: Array) -> Array:
-    """Convolution of ``x`` (batch, height, width, in), both sides even, with a 3x3 HWIO kernel, zero padded."""
-    products = [
-        [seen @ weights for seen, weights in zip(*rows, strict=True)]
-        for rows in zip(_windows(x), _both_ways(_weights, kernel), strict=True)
-    ]
-    return _interleave(_both_ways(_outputs, products))
+    """Convolution of ``x`` (batch, height, width, in), both sides even, with a 3x3 HWIO kernel, zero padded.
+
+    It is computed in the type of ``x``.
+    """
+    products = _paired(_times_matrix, _windows(x), _weights(kernel, x.dtype))
+    return _interleave(_both_ways(_to_outputs, products)).astype(x.dtype)
 
 
 def _forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
@@ -44,18 +47,13 @@ def _backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array
     """
     x, kernel = saved
     spread = _tiles(gradient)
-    of_weights = [
-        [_over_pixels(seen, g) for seen, g in zip(*rows, strict=True)]
-        for rows in zip(_windows(x), spread, strict=True)
-    ]
-    of_windows = [
-        [g @ weights.T for g, weights in zip(*rows, strict=True)]
-        for rows in zip(spread, _both_ways(_weights, kernel), strict=True)
-    ]
-    rows = [_windows_adjoint(line, axis=2) for line in of_windows]
-    columns = [_windows_adjoint(line, axis=1) for line in zip(*rows, strict=True)]
-    of_kernel = jnp.stack([jnp.stack(line) for line in _both_ways(_weights_adjoint, of_weights)])
-    return _interleave(list(zip(*columns, strict=True))), of_kernel
+    of_weights = _paired(_over_pixels, _windows(x), spread)
+    of_windows = _paired(_times_transpose, spread, _weights(kernel, x.dtype))
+    rows = [_from_windows(line, axis=2) for line in of_windows]
+    columns = [_from_windows(line, axis=1) for line in zip(*rows, strict=True)]
+    of_x = _interleave(list(zip(*columns, strict=True)))
+    of_kernel = jnp.stack([jnp.stack(line) for line in _both_ways(_from_weights, of_weights)])
+    return of_x.astype(x.dtype), of_kernel.astype(kernel.dtype)
 
 
 convolve.defvjp(_forward, _backward)
@@ -63,18 +61,19 @@ convolve.defvjp(_forward, _backward)
 
 def _windows(x: Array) -> Grid:
     """B'dB: a 4x4 grid of ``(batch, height / 2, width / 2, in)``."""
-    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    padded = jnp.pad(x.astype(jnp.float32), ((0, 0), (1, 1), (1, 1), (0, 0)))
     height, width = x.shape[1:3]
 
-    def difference(line):
+    def differences(line):
         first, second, third, fourth = line
         return first - third, second + third, third - second, second - fourth
 
-    rows = difference([padded[:, i : i + height : 2] for i in range(4)])
-    return [difference([row[:, :, j : j + width : 2] for j in range(4)]) for row in rows]
+    rows = differences([padded[:, i : i + height : 2] for i in range(4)])
+    grid = [differences([row[:, :, j : j + width : 2] for j in range(4)]) for row in rows]
+    return _rounded(grid, x.dtype)
 
 
-def _windows_adjoint(line: Line, axis: int) -> Line:
+def _from_windows(line: Line, axis: int) -> Line:
     """What even and odd pixels get from their window and its neighbours along an axis."""
     first, second, third, fourth = line
     even = second - third + fourth - _shifted(fourth, axis, 1)
@@ -90,20 +89,25 @@ def _shifted(x: Array, axis: int, by: int) -> Array:
     return lax.slice_in_dim(jnp.pad(x, margins), start, start + x.shape[axis], axis=axis)
 
 
-def _weights(line: Line) -> Line:
-    """G g."""
-    first, second, third = line
-    outer = (first + third) * 0.5
-    return first, outer + second * 0.5, outer - second * 0.5, third
+def _weights(kernel: Array, dtype: Any) -> Grid:
+    """G g G': a 4x4 grid of ``(in, out)``."""
+
+    def spread(line):
+        first, second, third = line
+        outer = (first + third) * 0.5
+        return first, outer + second * 0.5, outer - second * 0.5, third
+
+    return _rounded(_both_ways(spread, kernel.astype(jnp.float32)), dtype)
 
 
-def _weights_adjoint(line: Line) -> Line:
+def _from_weights(line: Line) -> Line:
+    """The adjoint of G g."""
     first, second, third, fourth = line
     half = (second + third) * 0.5
     return first + half, (second - third) * 0.5, half + fourth
 
 
-def _outputs(line: Line) -> Line:
+def _to_outputs(line: Line) -> Line:
     """A' m."""
     first, second, third, fourth = line
     return first + second + third, second - third - fourth
@@ -111,12 +115,13 @@ def _outputs(line: Line) -> Line:
 
 def _tiles(y: Array) -> Grid:
     """A y A', the adjoint of the outputs: a 4x4 grid of ``(batch, height / 2, width / 2, out)``."""
+    wide = y.astype(jnp.float32)
 
     def spread(even, odd):
         return even, even + odd, even - odd, -odd
 
-    rows = spread(y[:, 0::2], y[:, 1::2])
-    return [spread(row[:, :, 0::2], row[:, :, 1::2]) for row in rows]
+    rows = spread(wide[:, 0::2], wide[:, 1::2])
+    return _rounded([spread(row[:, :, 0::2], row[:, :, 1::2]) for row in rows], y.dtype)
 
 
 def _both_ways(transform: Callable[[Line], Line], grid: Grid) -> Grid:
@@ -133,7 +138,32 @@ def _interleave(tiles: Grid) -> Array:
     return y.reshape(batch, 2 * height, 2 * width, channels)
 
 
-def _over_pixels(a: Array, b: Array) -> Array:
+def _rounded(grid: Grid, dtype: Any) -> Grid:
+    return [[value.astype(dtype) for value in line] for line in grid]
+
+
+def _paired(product: Callable[[Array, Array], Array], first: Grid, second: Grid) -> Grid:
+    """The products of what stands in the same place of two grids."""
+    return [
+        [product(a, b) for a, b in zip(*lines, strict=True)] for lines in zip(first, second, strict=True)
+    ]
+
+
+def _product(a: Array, b: Array, over_a: int, over_b: int) -> Array:
+    return lax.dot_general(a, b, (((over_a,), (over_b,)), ((), ())), preferred_element_type=jnp.float32)
+
+
+def _times_matrix(x: Array, matrix: Array) -> Array:
+    """``(..., in)`` times ``(in, out)``."""
+    return _product(x, matrix, 3, 0)
+
+
+def _times_transpose(y: Array, matrix: Array) -> Array:
+    """``(..., out)`` times the transpose of ``(in, out)``."""
+    return _product(y, matrix, 3, 1)
+
+
+def _over_pixels(x: Array, y: Array) -> Array:
     """The sum over images and pixels of the products of ``(..., in)`` and ``(..., out)``."""
-    a, b = (v.reshape(-1, v.shape[-1]) for v in (a, b))
-    return lax.dot_general(a, b, (((0,), (0,)), ((), ())))
+    # As matrices: over three axes at once the compiler takes a slower way.
+    return _product(x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1]), 0, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -24,11 +25,12 @@ class Block(nn.Module):
     stride: int
     dropout: float
     bn_axis: str | None
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool, examples: jax.Array) -> jax.Array:
         """Maps ``(batch, height, width, in)`` to ``(batch, height / stride, width / stride, filters)``."""
-        norm = functools.partial(batch_norm, train, self.bn_axis)
+        norm = functools.partial(batch_norm, train, self.bn_axis, self.dtype)
         active = nn.relu(norm("bn_0")(x))
         y = Conv(self.filters, stride=self.stride, name="conv_0")(active)
         y = nn.relu(norm("bn_1")(y))
@@ -42,7 +44,9 @@ class Block(nn.Module):
 class WideResNet(nn.Module):
     """A wide residual network with three groups of ``blocks`` blocks, ``16 * widening`` filters in the first.
 
-    Convolutions are named ``stem`` and ``group_0/block_0/conv_0``, ``.../conv_1``, ``.../shortcut``.
+    Convolutions are named ``stem`` and ``group_0/block_0/conv_0``, ``.../conv_1``, ``.../shortcut``. ``dtype`` is
+    what it computes in, up to the mean over the map and the dense layer, which are float32 like all that it
+    keeps.
     """
 
     blocks: int
@@ -51,6 +55,7 @@ class WideResNet(nn.Module):
     width: float = 1.0
     dropout: float = 0.3
     bn_axis: str | None = None
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool, examples: jax.Array | None = None) -> jax.Array:
@@ -60,15 +65,22 @@ class WideResNet(nn.Module):
         key; by default the position in the batch.
         """
         examples = jnp.arange(len(x)) if examples is None else examples
-        x = Conv(scaled(16, self.width), name="stem")(x)
+        x = Conv(scaled(16, self.width), name="stem")(x.astype(self.dtype))
         for group in range(3):
             filters = scaled(16 * self.widening * 2**group, self.width)
             for block in range(self.blocks):
                 stride = 2 if group > 0 and block == 0 else 1
-                x = Block(filters, stride, self.dropout, self.bn_axis, name=f"group_{group}_block_{block}")(
-                    x, train=train, examples=examples
-                )
-        x = nn.relu(batch_norm(train, self.bn_axis, "bn")(x)).mean(axis=(1, 2))
+                x = Block(
+                    filters,
+                    stride,
+                    self.dropout,
+                    self.bn_axis,
+                    self.dtype,
+                    name=f"group_{group}_block_{block}",
+                )(x, train=train, examples=examples)
+        x = nn.relu(batch_norm(train, self.bn_axis, self.dtype, "bn")(x)).mean(
+            axis=(1, 2), dtype=jnp.float32
+        )
         bound = x.shape[-1] ** -0.5
 
         def uniform(key, shape, dtype=jnp.float32):
