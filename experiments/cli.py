@@ -17,7 +17,7 @@ import click
 from experiments import config as configs
 from experiments import data as datasets
 from experiments import hosts, models
-from experiments.host import keep_freed_memory
+from experiments.process import keep_freed_memory
 
 
 class FailedRun(RuntimeError):

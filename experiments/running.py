@@ -12,7 +12,7 @@ import numpy as np
 from experiments import cli, hosts
 from experiments.checkpoint import Checkpoints
 from experiments.config import RunConfig
-from experiments.host import StopSignals
+from experiments.process import StopSignals
 from experiments.progress import Reporter
 from experiments.step import Totals, Trainer, order
 

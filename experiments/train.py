@@ -14,8 +14,8 @@ from experiments.checkpoint import Checkpoints
 from experiments.claim import claim
 from experiments.config import RunConfig
 from experiments.files import write_json
-from experiments.host import StopSignals
 from experiments.log import Log
+from experiments.process import StopSignals
 from experiments.progress import Reporter
 from experiments.running import Running
 from experiments.step import PlacedData, Trainer

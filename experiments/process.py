@@ -1,4 +1,4 @@
-"""What the process asks of the machine it runs on, and what the machine asks of it."""
+"""What the process asks of the machine it runs on, and what the machine asks of the process."""
 
 from __future__ import annotations
 
