@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import math
 import os
 import pathlib
 import sys
@@ -134,7 +135,8 @@ _OPTIONS = (
     click.option(
         "--precision",
         metavar="float32|bf16",
-        help="What networks compute in; bf16 is bfloat16, with everything that is kept in float32.  "
+        help="What networks compute in; bf16 is bfloat16, where parameters, statistics and optimizer stay "
+        "in float32.  "
         "[default: float32]",
     ),
     click.option(
@@ -150,7 +152,7 @@ _OPTIONS = (
         default=60.0,
         show_default=True,
         metavar="SECONDS",
-        help="How much work an interruption may cost.",
+        help="Time between checkpoints, which a kill may cost; SIGTERM and Control-C save first and cost nothing.",
     ),
     click.option(
         "--coordinator",
@@ -158,8 +160,8 @@ _OPTIONS = (
         help="Make the runs on several hosts together: address of the first one, or 'auto' where the cluster "
         "(Slurm, Open MPI, Kubernetes, TPU) says it all. The same command on every host, but for --host.",
     ),
-    click.option("--hosts", type=click.IntRange(1), help="How many hosts there are."),
-    click.option("--host", type=click.IntRange(0), help="Which of them this is, from 0."),
+    click.option("--hosts", type=click.IntRange(1), help="With --coordinator: how many hosts there are."),
+    click.option("--host", type=click.IntRange(0), help="With --coordinator: which one this is, from 0."),
 )
 
 
@@ -178,6 +180,8 @@ def run_options(
 
     @functools.wraps(command)
     def wrapped(*, data, data_dir, download, out, checkpoint_every, coordinator, **rest):
+        if math.isnan(checkpoint_every):  # Which no comparison refuses.
+            raise click.UsageError("--checkpoint-every must be a number of seconds, got nan.")
         hosts.join(coordinator, rest.pop("hosts"), rest.pop("host"))
         names = {field.name for field in dataclasses.fields(configs.RunConfig)} - {"variant", "seed"}
         overrides = {name: rest.pop(name) for name in names & set(rest)}
@@ -225,7 +229,7 @@ def start(command: click.Command) -> None:
         complain(str(error))
         sys.exit(128 + error.number)
     except (click.Abort, KeyboardInterrupt):
-        complain("stopped at once; what was saved is kept, and the same command goes on from there")
+        complain("stopped at once; the same command goes on from the last checkpoint")
         _leave(
             130, at_once=True
         )  # XLA may be compiling in a thread that a tidy end would wait for or crash.

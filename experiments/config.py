@@ -173,8 +173,11 @@ class RunConfig:
 
     @property
     def subject(self) -> str:
-        """Data set, net and width, as a part of file names."""
-        return f"{self.set_name}-{self.net}" + ("" if self.width == 1 else f"-w{self.width:g}")
+        """Data set, net, width and precision, as a part of file names."""
+        width = "" if self.width == 1 else f"-w{self.width:g}"
+        return f"{self.set_name}-{self.net}{width}" + (
+            "" if self.precision == "float32" else f"-{self.precision}"
+        )
 
     @property
     def digest(self) -> str:

@@ -181,10 +181,11 @@ def describe(job: Job, data: Dataset) -> str:
         rows.append(row)
     header = ["net", "row", "finished", "epochs", "multiply-adds a picture", "of a run", "time of a run"]
     lines = [
-        f"### {job.name} on {data.name}: plan",
+        f"### {job.name} on {data.name}{job.runs[0].how}: plan",
         "",
         "Multiply-adds (two FLOPs each) are of convolutions and the dense layer: a picture's forward and backward "
-        "pass, and a whole run with its tests after every epoch. Times are of a few steps on this machine.",
+        "pass, and a whole run with its tests after every epoch. Times are of a few steps on this machine; those left "
+        "are with compiling.",
         "",
         *report.table([*header, "time left"], rows),
         "",

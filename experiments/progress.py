@@ -90,7 +90,7 @@ class Reporter:
             f"{rate:.0f}/s",
             left=left,
         )
-        if not self._console.is_terminal and self._timed_steps and now - self._last_line > _BETWEEN_LINES:
+        if not self._console.is_terminal and rate and now - self._last_line > _BETWEEN_LINES:
             self._last_line = now
             self.say(
                 f"[{self._run}/{self._runs}] {self._name}: epoch {epoch}, loss {loss:.3f}, training accuracy "

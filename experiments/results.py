@@ -42,13 +42,16 @@ def check_folder(folder: pathlib.Path, config: RunConfig) -> None:
     Raises:
       click.UsageError: If it is, with what differs.
     """
-    kept = None
-    if (folder / CONFIG).exists():
-        kept = json.loads((folder / CONFIG).read_text())
-    elif (folder / SUMMARY).exists():
-        kept = read(folder)["config"]
-    if kept is None:
+    source = folder / (CONFIG if (folder / CONFIG).exists() else SUMMARY)
+    if not source.exists():
         return
+    try:
+        content = json.loads(source.read_text())
+        kept = dict(content if source.name == CONFIG else content["config"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise click.UsageError(
+            f"{str(source)!r} is damaged ({error}). Put it back, or move {str(folder)!r} away to start anew."
+        ) from None
     wanted = json.loads(json.dumps(config.identity()))
     differences = [
         f"{name} is {json.dumps(kept.get(name))} there and {json.dumps(value)} here"

@@ -192,10 +192,14 @@ def _told_steps() -> Iterator[None]:
         Trainer.step = step  # type: ignore[method-assign]
 
 
-@click.group(invoke_without_command=True, context_settings={"ignore_unknown_options": True})
+@click.group(invoke_without_command=True, subcommand_metavar="", options_metavar="[OPTIONS]")
 @click.option("--kills", default=20, show_default=True, type=click.IntRange(1), help="How many.")
 @click.option(
-    "--interval", default=2.0, show_default=True, type=float, help="Seconds of work a kill may cost."
+    "--interval",
+    default=2.0,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    help="Seconds of work that a kill may cost: --checkpoint-every of the run.",
 )
 @click.option("--seed-of-moments", default=0, show_default=True, help="Decides when they strike.")
 @click.option(
@@ -215,7 +219,7 @@ def _told_steps() -> Iterator[None]:
 def main(
     context: click.Context, kills: int, interval: float, seed_of_moments: int, out: pathlib.Path, train: str
 ) -> None:
-    """Makes a run undisturbed and once more with many kills, and compares their weights bit for bit.
+    """Makes a run undisturbed and once more with many kills, and compares the weights of both bit for bit.
 
     Prints what every kill cost; the exit code is 1 if the weights differ or a kill cost more than the interval.
     """

@@ -12,7 +12,8 @@ from experiments import cli, reproduce, train
 
 ROOT = pathlib.Path(__file__).parents[1]
 SHARED = ("net", "data", "data-dir", "download", "width", "epochs", "batch", "lr", "weight-decay", "sigma")
-SHARED += ("window", "boundary", "grids", "scope", "sync-bn", "out", "help")
+SHARED += ("window", "boundary", "grids", "scope", "sync-bn", "precision", "out", "help")
+SHARED += ("checkpoint-every", "coordinator", "hosts", "host")
 OWN = {train: ("variant", "seed"), reproduce: ("variants", "seeds")}
 # A network that is compiled in seconds, on a set that is read in no time.
 SMALL = ("--net", "vgg11", "--width", "0.0625", "--epochs", "1", "--batch", "8")
@@ -99,7 +100,7 @@ def test_wrong_input_is_one_line_and_exit_code_2(command, arguments, words, tmp_
         (
             KeyboardInterrupt(),
             130,
-            "stopped; finished runs are kept and will be reused, an unfinished one starts anew",
+            "stopped at once; the same command goes on from the last checkpoint",
         ),
         (
             PermissionError(13, "Permission denied", "runs/a"),

@@ -127,6 +127,14 @@ def test_a_folder_of_another_run_is_refused_with_the_difference(finished, tmp_pa
     assert [path.name for path in folder.iterdir()] == [left]
 
 
+def test_a_damaged_configuration_is_named(finished, tmp_path):
+    (config,) = finished[1]["constant"]
+    for content in ('{"net":', "[1]"):
+        (tmp_path / "config.json").write_text(content)
+        with pytest.raises(click.UsageError, match="config.json' is damaged .* move"):
+            results.check_folder(tmp_path, config)
+
+
 def test_a_baseline_is_the_same_run_whatever_the_neighbourhood(finished):
     out, configs, folders = finished
     (config,) = configs["baseline"]
