@@ -136,8 +136,8 @@ class Checkpoints:
         (self._folder / _FOLDER / str(step)).rename(target)
         self._manager.reload()
 
-    def due(self) -> bool:
-        """Whether it is time for a save.
+    def due(self, ahead: float = 0.0) -> bool:
+        """Whether it is time for a save, or will be in ``ahead`` seconds in which there can be none.
 
         Raises:
           cli.FailedRun: If the last one could not be written.
@@ -149,7 +149,7 @@ class Checkpoints:
                 return False
             self._finish()
             self._took = time.monotonic() - self._begun
-        return time.monotonic() - self._begun >= self._interval - _MARGIN * self._took
+        return time.monotonic() - self._begun + ahead >= self._interval - _MARGIN * self._took
 
     def save(self, step: int, state: Any, seconds: float) -> None:
         """Begins to write the state after ``step`` steps, and returns when it is copied.

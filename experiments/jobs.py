@@ -184,8 +184,8 @@ def describe(job: Job, data: Dataset) -> str:
         f"### {job.name} on {data.name}{job.runs[0].how}: plan",
         "",
         "Multiply-adds (two FLOPs each) are of convolutions and the dense layer: a picture's forward and backward "
-        "pass, and a whole run with its tests after every epoch. Times are of a few steps on this machine; those left "
-        "are with compiling.",
+        "pass, and a whole run with its tests after every epoch. Times are of a few steps on this "
+        "machine, what is left with compiling.",
         "",
         *report.table([*header, "time left"], rows),
         "",

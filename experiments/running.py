@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from typing import Any
@@ -36,6 +37,7 @@ class Running:
         self._earlier = 0.0  # Seconds of the processes before this one.
         self.state, self._keys = trainer.start(config.seed)
         self._done, self._untimed = 0, True
+        self._test_seconds = math.inf  # Of the last test; the first one is compiled too.
         self._resume()
 
     def _resume(self) -> None:
@@ -65,7 +67,9 @@ class Running:
         """Makes an epoch, or what is left of it; its line of the log, and which test pictures are then right."""
         config, first = self._config, epoch * self._steps
         totals, rate = self._train(epoch)
+        started = time.monotonic()
         correct, test_loss = self._trainer.evaluate(self.state)
+        self._test_seconds = time.monotonic() - started
         sigma = config.sigma_schedule(self._steps)
         line = {
             "epoch": epoch + 1,
@@ -97,7 +101,8 @@ class Running:
             else:
                 clock.step()
             self._untimed = False
-            due, last = self._checkpoints.due(), self._done == first + self._steps
+            last = self._done == first + self._steps
+            due = self._checkpoints.due(ahead=self._test_seconds if last else 0.0)
             if due or last or clock.since_reading() > _BETWEEN_READINGS:
                 finite = self._read(epoch, clock, last)
                 if due and finite:

@@ -154,6 +154,7 @@ def test_saves_are_due_in_time(tmp_path, config, monkeypatch):
         checkpoints._manager.wait_until_finished()
         now[0] += 10  # It took so long, and the next one may take twice as long.
         assert not checkpoints.due()
+        assert not checkpoints.due(ahead=69) and checkpoints.due(ahead=70)  # A test is coming.
         assert due_at() == 50 + 80
 
 
