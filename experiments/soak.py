@@ -221,7 +221,8 @@ def main(
 ) -> None:
     """Makes a run undisturbed and once more with many kills, and compares the weights of both bit for bit.
 
-    Prints what every kill cost; the exit code is 1 if the weights differ or a kill cost more than the interval.
+    Prints what every kill cost; the exit code is 1 if the weights differ, or if a kill cost more than the interval
+    and more than one step.
     """
     if context.invoked_subcommand:
         return
@@ -229,7 +230,8 @@ def main(
         raise click.UsageError(f"{str(out)!r} is there already; remove it or choose another --out.")
     done, same = soak(train.split(), out, kills, interval, seed_of_moments)
     print(report(done, same))
-    worst = max(kill.seconds_lost for kill in done)
+    # A single step, with a test of the network before it that may have been compiled, cannot be saved in part.
+    worst = max((kill.seconds_lost for kill in done if kill.reached - kill.kept > 1), default=0.0)
     if not same or worst > interval:
         raise cli.FailedRun("the weights differ" if not same else f"a kill cost {worst:.2f} s")
 
@@ -237,9 +239,11 @@ def main(
 def report(done: list[Kill], same: bool) -> str:
     """What was lost, as Markdown."""
     groups = {
-        "SIGKILL inside a save": [kill for kill in done if kill.inside_a_save],
-        "SIGKILL": [kill for kill in done if not kill.inside_a_save and kill.number == signal.SIGKILL],
-        "SIGTERM": [kill for kill in done if kill.number == signal.SIGTERM],
+        f"{number.name}{where}": [
+            kill for kill in done if kill.number == number and kill.inside_a_save == bool(where)
+        ]
+        for number in (signal.SIGKILL, signal.SIGTERM)
+        for where in (" inside a save", "")
     }
     rows = [
         [
