@@ -46,13 +46,16 @@ def _command(name: str) -> click.Command:
     def command(options: cli.Options, plan: bool, publish: bool, shorten: float | None, **chosen: Any):
         _refuse_contradictions(options, plan, publish, shorten)
         kept = _nets(name, chosen.get("nets") or ",".join(nets), nets)
-        parts = [paper.TABLES[table].of(kept) for table in table_names]
+        parts = {table: paper.TABLES[table].of(kept) for table in table_names}
         drawn = [figure for figure in figure_names if paper.FIGURES[figure].rows[0].net in kept]
+        for row in rows:
+            if row.net in kept:
+                jobs.of_row(row, options, shorten or 1.0).check(variant=row.variant)
         data = options.load()
         with cli.usage_errors():
             job = jobs.prepare(
                 name,
-                [table for table in parts if table.rows],
+                {table: part for table, part in parts.items() if part.rows},
                 drawn,
                 options,
                 data,
@@ -143,7 +146,7 @@ def _make(job: jobs.Job, data: Any, publish: bool, pictures: str, figures_alone:
     """
     lacking = figures.missing(job) if hosts.first() else {}
     if hosts.agreed(bool(lacking)) and figures_alone:
-        raise cli.FailedRun(" ".join(figures.explain(*item) for item in lacking.items()))
+        raise cli.FailedRun(" ".join(figures.explain(job, *item) for item in lacking.items()))
 
     def refresh() -> str:
         if not hosts.first():

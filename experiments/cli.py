@@ -8,6 +8,7 @@ import functools
 import math
 import os
 import pathlib
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -59,6 +60,25 @@ class Options:
     out: pathlib.Path
     checkpoint_every: float
     overrides: dict[str, Any]
+
+    @property
+    def words(self) -> str:
+        """What to write on a command line to say the same again, on another machine."""
+        said: dict[str, Any] = {
+            "data": "folder:DIR" if self.data.startswith("folder:") else self.data,
+            "data_dir": "DIR" if self.data_dir else None,
+            **dict(sorted(self.overrides.items())),
+        }
+        if grids := said.pop("grids", None):
+            said["grids"] = ",".join(f"{width}={'x'.join(map(str, shape))}" for width, shape in grids)
+        flags = ["--sync-bn"] if said.pop("sync_bn", None) else []
+        given = {name.replace("_", "-"): value for name, value in said.items() if value is not None}
+        return " ".join([*(f"--{name} {shlex.quote(str(value))}" for name, value in given.items()), *flags])
+
+    def check(self, *, variant: str, seed: int = 0) -> None:
+        """Refuses a run that cannot be, before a data set is read for it."""
+        with usage_errors():
+            configs.foresee(self.data, variant=variant, seed=seed, **self.overrides)
 
     def load(self) -> datasets.Dataset:
         """The data set, with a line on what was read and what was changed in it."""

@@ -220,19 +220,14 @@ class RunConfig:
             optax.sgd(self.learning_rate(steps_per_epoch), momentum=self.momentum),
         )
 
-    def check(self, data: Dataset) -> None:
-        """Raises ``ValueError`` if the run cannot be made with this data on these devices."""
-        if len(data.train_labels) < self.batch:
-            raise ValueError(
-                f"Data set {data.name!r} has {len(data.train_labels)} training pictures, fewer than a batch "
-                f"of {self.batch}. Use a smaller --batch."
-            )
+    def check(self) -> None:
+        """Raises ``ValueError`` if the run cannot be made on these devices, or its grids fit no layer."""
         devices = jax.device_count()
         if self.batch % devices:
             raise ValueError(
                 f"A batch of {self.batch} does not divide over {devices} devices; use a multiple of {devices}."
             )
-        params = _parameter_shapes(self.net, data.classes, self.width)
+        params = _parameter_shapes(self.net, self.width)
         widths = {leaf.shape[-1] for leaf in jax.tree.leaves(params) if len(leaf.shape) == 4}
         if min(widths) < 2:
             raise ValueError(
@@ -249,9 +244,9 @@ class RunConfig:
 
 
 @functools.cache
-def _parameter_shapes(net: str, classes: int, width: float) -> Any:
-    """Shapes of a network's parameters: tables ask for those of one network often."""
-    module = models.build(net, classes, width)
+def _parameter_shapes(net: str, width: float) -> Any:
+    """Shapes of a network's parameters, whose convolutions depend on no data: tables ask for those of one often."""
+    module = models.build(net, 10, width)
     return jax.eval_shape(
         lambda x: module.init(jax.random.key(0), x, train=False), jnp.zeros((1, 32, 32, 3))
     )["params"]
@@ -264,8 +259,23 @@ def recipe(net: str, data: str) -> Recipe:
     return DIGITS if data == "digits" else PAPER[net]
 
 
-def configure(
-    data: Dataset,
+def configure(data: Dataset, **fields: Any) -> tuple[RunConfig, tuple[str, ...]]:
+    """A run's configuration with a data set that is at hand: :func:`foresee` with its digest.
+
+    Raises:
+      ValueError: As there, and if the set has fewer training pictures than a batch.
+    """
+    foreseen, notes = foresee(data.name, **fields)
+    if len(data.train_labels) < foreseen.batch:
+        raise ValueError(
+            f"Data set {data.name!r} has {len(data.train_labels)} training pictures, fewer than a batch "
+            f"of {foreseen.batch}. Use a smaller --batch."
+        )
+    return dataclasses.replace(foreseen, data_digest=data.digest), notes
+
+
+def foresee(
+    data: str,
     *,
     net: str = "vgg11",
     variant: str = "constant",
@@ -274,14 +284,19 @@ def configure(
 ) -> tuple[RunConfig, tuple[str, ...]]:
     """A run's configuration from its net's recipe, with what is not None in ``overrides`` put in its place.
 
+    This is all that can be said, and refused, before the data set is read; its digest is left empty.
+
     Without an own ``weight_decay``, a run of fewer epochs than its recipe's gets a larger one, so that it
     still spends the recipe's budget ``sum lr * weight_decay / (1 - momentum)`` (up to a decay of 0.01).
     Milestones keep their place within the run.
 
     Returns:
       The configuration, and sentences on what was adapted.
+
+    Raises:
+      ValueError: If a value is unknown, out of range, or impossible on these devices.
     """
-    whole = recipe(net, data.name)
+    whole = recipe(net, data)
     given = {name: value for name, value in overrides.items() if value is not None}
     epochs, notes = given.pop("epochs", whole.epochs), []
     if epochs < 1:
@@ -301,8 +316,6 @@ def configure(
         "epochs": epochs,
         "milestones": tuple(milestone * epochs / whole.epochs for milestone in whole.milestones),
     }
-    config = RunConfig(
-        net=net, data=data.name, data_digest=data.digest, variant=variant, seed=seed, **(fields | given)
-    )
-    config.check(data)
+    config = RunConfig(net=net, data=data, data_digest="", variant=variant, seed=seed, **(fields | given))
+    config.check()
     return config, tuple(notes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import pathlib
 
@@ -26,16 +27,22 @@ def missing(job: Job) -> dict[str, list[Line]]:
     return {name: lines for name, lines in lacking.items() if lines}
 
 
-def explain(name: str, lines: list[Line]) -> str:
+def explain(job: Job, name: str, lines: list[Line]) -> str:
     """What a figure needs and how to get it."""
-    runs, commands = (
-        ", ".join(line.configs[0].name for line in lines),
-        dict.fromkeys(line.command for line in lines),
-    )
+    runs = ", ".join(line.configs[0].name for line in lines)
+    commands = [_remake(job.options, line) for line in lines]
     return (
         f"{name} shows weights, and of {runs} only the summary is here. This makes them again: "
         + "; ".join(commands)
     )
+
+
+def _remake(options: cli.Options, line: Line) -> str:
+    """The command that makes the run of a row, also where its summary is published."""
+    first = line.configs[0]
+    overrides = options.overrides | line.row.overrides | {"epochs": first.epochs}
+    words = dataclasses.replace(options, overrides=overrides).words
+    return f"python -m experiments.train {words} --variant {first.variant} --seed {first.seed}"
 
 
 def draw(job: Job, pictures: str) -> list[str]:
@@ -52,7 +59,7 @@ def draw(job: Job, pictures: str) -> list[str]:
     for name, rows in job.figures.items():
         lines += [f"### {FIGURES[name].title}, on {rows[0].configs[0].data}", ""]
         if name in lacking:
-            lines += [f"{explain(name, lacking[name])}.", ""]
+            lines += [f"{explain(job, name, lacking[name])}.", ""]
             continue
         baseline, *others = rows
         for line in others:

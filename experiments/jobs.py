@@ -6,9 +6,7 @@ import dataclasses
 import hashlib
 import os
 import pathlib
-import shlex
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
 
 import jax
 
@@ -56,7 +54,7 @@ class Job:
 
 def prepare(
     name: str,
-    tables: Iterable[paper.Table],
+    tables: Mapping[str, paper.Table],
     figures: Iterable[str],
     options: cli.Options,
     data: Dataset,
@@ -64,12 +62,13 @@ def prepare(
     seeds: int,
     shorten: float,
 ) -> Job:
-    """A job with all its configurations checked; figures are of the first seed."""
+    """A job with all its configurations checked; tables are by their command, figures of the first seed."""
     sections = []
-    for table in tables:
+    for command, table in tables.items():
         made = [_line(row, options, data, seeds, shorten) for row in table.rows]
         notes = dict.fromkeys(f"{line.row.net}: {note}" for line, notes in made for note in notes)
-        sections.append(Section(table, tuple(line for line, _ in made), tuple(notes)))
+        words = _command(command, table, options, seeds, shorten)
+        sections.append(Section(table, tuple(line for line, _ in made), words, tuple(notes)))
     drawn = {
         figure: tuple(_line(row, options, data, 1, shorten)[0] for row in paper.FIGURES[figure].rows)
         for figure in figures
@@ -77,33 +76,33 @@ def prepare(
     return Job(name, options, tuple(sections), drawn)
 
 
+def of_row(row: paper.Row, options: cli.Options, shorten: float) -> cli.Options:
+    """The options of a row's runs."""
+    overrides = options.overrides | row.overrides
+    if shorten != 1:
+        overrides["epochs"] = max(1, round(shorten * recipe(row.net, options.data).epochs))
+    return dataclasses.replace(options, overrides=overrides)
+
+
 def _line(
     row: paper.Row, options: cli.Options, data: Dataset, seeds: int, shorten: float
 ) -> tuple[Line, tuple[str, ...]]:
     """A row with its runs, and what was adapted for them."""
-    overrides = options.overrides | row.overrides
-    if shorten != 1:
-        overrides["epochs"] = max(1, round(shorten * recipe(row.net, data.name).epochs))
-    made = dataclasses.replace(options, overrides=overrides)
-    first, notes = made.configure(data, variant=row.variant, seed=0)
+    first, notes = of_row(row, options, shorten).configure(data, variant=row.variant, seed=0)
     configs = tuple(dataclasses.replace(first, seed=seed) for seed in range(seeds))
-    command = _command(made, row.variant, seeds)
-    return Line(row, configs, command, paper.comparable(first, data)), notes
+    return Line(row, configs, paper.comparable(first, data)), notes
 
 
-def _command(options: cli.Options, variant: str, seeds: int) -> str:
-    """The command that makes the runs of a row, with those of its baseline."""
-    words: dict[str, Any] = {"data": "folder:DIR" if options.data.startswith("folder:") else options.data}
-    words |= {"data-dir": "DIR"} if options.data_dir else {}
-    given = {name: value for name, value in options.overrides.items() if value is not None}
-    flags = ["--sync-bn"] if given.pop("sync_bn", False) else []
-    if "grids" in given:
-        shapes = given.pop("grids")
-        given["grids"] = ",".join(f"{width}={'x'.join(map(str, shape))}" for width, shape in shapes)
-    words |= {name.replace("_", "-"): value for name, value in sorted(given.items())}
-    words |= {"variants": ",".join(dict.fromkeys(["baseline", variant])), "seeds": seeds}
-    options_text = [f"--{name} {shlex.quote(str(value))}" for name, value in words.items()]
-    return " ".join(["python -m experiments.reproduce", *options_text, *flags])
+def _command(name: str, table: paper.Table, options: cli.Options, seeds: int, shorten: float) -> str:
+    """The command that makes the runs of a table."""
+    words = [f"python -m experiments.reproduce {name}"]
+    nets = dict.fromkeys(row.net for row in table.rows)
+    if len(nets) < len({row.net for row in paper.TABLES[name].rows}):
+        words.append(f"--nets {','.join(nets)}")
+    words.append(options.words)
+    if shorten != 1:
+        words.append(f"--shorten {shorten:g}")
+    return " ".join([*words, f"--seeds {seeds}"])
 
 
 def make(job: Job, data: Dataset, done: Callable[[], None]) -> None:

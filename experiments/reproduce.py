@@ -55,6 +55,8 @@ for command in campaign.commands:
 
 def compare(options: cli.Options, variants: tuple[str, ...], seeds: int) -> None:
     """Runs every variant with every seed, the seeds in turn, and writes the comparison."""
+    for variant in variants:
+        options.check(variant=variant)
     data = options.load()
     configs: dict[str, list[RunConfig]] = {}
     notes: tuple[str, ...] = ()

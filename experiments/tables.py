@@ -25,20 +25,20 @@ _NOT_YET = "not yet run"
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """A row made concrete: its runs, one a seed from 0, what makes them, and whether the paper's numbers apply."""
+    """A row made concrete: its runs, one a seed from 0, and whether the paper's numbers apply."""
 
     row: Row
     configs: tuple[RunConfig, ...]
-    command: str
     comparable: bool
 
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """A table of concrete rows, with sentences on what was adapted."""
+    """A table of concrete rows, with the command that makes it and sentences on what was adapted."""
 
     table: Table
     lines: tuple[Line, ...]
+    command: str
     notes: tuple[str, ...] = ()
 
     @property
@@ -80,7 +80,6 @@ def gather(section: Section, out: pathlib.Path) -> list[Entry]:
                 else difference(runs, baselines[line.row.net]),
                 "magnitudes": [_magnitudes(run) for run in runs.values()],
                 "paper_magnitudes": line.row.magnitudes if line.comparable else None,
-                "command": line.command,
                 **_origin(runs.values()),
             }
         )
@@ -153,14 +152,13 @@ def markdown(section: Section, entries: list[Entry], out: pathlib.Path) -> str:
             runs = {label: summaries for label, summaries in runs.items() if summaries}
             if runs:
                 lines += ["", f"#### {net}", "", *report.topography_lines(runs)]
-    lines += ["", "#### Where every row is from", ""]
+    lines += ["", "#### Where every row is from", "", f"`{section.command}`", ""]
     lines += report.table(
-        ["net", "row", "command", "commit", "hardware", "time of a run (median)"],
+        ["net", "row", "commit", "hardware", "time of a run (median)"],
         [
             [
                 entry["net"],
                 entry["row"],
-                f"`{entry['command']}`",
                 " ".join(entry["commits"]) or "-",
                 "; ".join(entry["hardware"]) or "-",
                 "-" if entry["seconds"] is None else duration(entry["seconds"]),
@@ -270,7 +268,7 @@ def write(sections: list[Section], out: pathlib.Path, target: pathlib.Path) -> s
         markdown(section, entries, out) for section, entries in zip(sections, gathered, strict=True)
     )
     content = [
-        {"title": section.title, "notes": section.notes, "rows": entries}
+        {"title": section.title, "command": section.command, "notes": section.notes, "rows": entries}
         for section, entries in zip(sections, gathered, strict=True)
     ]
     write_text(target / "table.md", text)

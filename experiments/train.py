@@ -118,6 +118,7 @@ def main(options: cli.Options, variant: str, seed: int) -> None:
     The folder holds config.json, metrics.jsonl, TensorBoard's events, summary.json and the weights. A run that
     was interrupted goes on from its last checkpoint when the same command is given again.
     """
+    options.check(variant=variant, seed=seed)
     data = options.load()
     config, notes = options.configure(data, variant=variant, seed=seed)
     cli.say(*notes)

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from experiments import campaign, cli, figures, jobs, origin, paper, plan, reproduce, results, tables
+from experiments import campaign, cli, figures, jobs, origin, paper, plan, reproduce, results, tables, train
 from experiments import data as datasets
 from experiments.log import METRICS
 from experiments.results import SUMMARY
@@ -94,6 +94,14 @@ def printed_folder(capsys):
     return pathlib.Path(capsys.readouterr().out.splitlines()[-1])
 
 
+class Stop(Exception):
+    """A run of this name is about to be made."""
+
+
+def stop(config, _):
+    raise Stop(config.name)
+
+
 def test_published_summaries_count_as_finished(out, made, monkeypatch, capsys):
     long = "".join(f'{{"epoch": {epoch}}}\n' for epoch in range(1, 201))
     (baseline,) = out.glob("*-baseline-*")
@@ -116,11 +124,17 @@ def test_published_summaries_count_as_finished(out, made, monkeypatch, capsys):
     with pytest.raises(SystemExit) as stopped:
         start(monkeypatch, "fig2", "--data", "digits", *SMALL_OPTIONS, "--out", elsewhere)
     message = capsys.readouterr().err.splitlines()[-1]
-    assert (
-        stopped.value.code == 1
-        and "fig2 shows weights" in message
-        and "--variants baseline,constant" in message
-    )
+    assert stopped.value.code == 1 and "fig2 shows weights" in message
+    named, commands = message.split("only the summary is here. This makes them again: ")
+    for command in commands.split("; "):
+        assert command.startswith("python -m experiments.train ")
+        monkeypatch.setattr(train, "PlacedData", lambda data: None)
+        monkeypatch.setattr(train, "Trainer", stop)
+        with pytest.raises(Stop) as asked:
+            train.main.main(command.split()[3:], standalone_mode=False)
+        assert str(asked.value) in named
+        named = named.replace(str(asked.value), "")
+    assert "digits-vgg11" not in named
 
 
 def test_a_run_that_fails_does_not_keep_the_others(out, made, monkeypatch, capsys):
@@ -188,7 +202,7 @@ def noise(name="cifar100"):
 def everything(tmp_path, *, seeds=2, shorten=1.0, data="cifar100", names=tuple(paper.TABLES), **overrides):
     return jobs.prepare(
         "all",
-        [paper.TABLES[name] for name in names],
+        {name: paper.TABLES[name] for name in names},
         paper.FIGURES if len(names) > 1 else (),
         options(tmp_path, **overrides),
         noise(data),
@@ -231,20 +245,26 @@ def test_shortened_runs_keep_their_milestones_and_say_so(tmp_path):
 @pytest.mark.parametrize(
     "names, more", [(tuple(paper.TABLES), {}), (["table1"], {"grids": ((128, (64, 2)),)})]
 )
-def test_the_command_of_a_row_makes_its_runs(names, more, tmp_path, monkeypatch):
+def test_the_command_of_a_table_makes_its_runs(names, more, tmp_path, monkeypatch):
     given = dict(width=0.25, lr=0.05, boundary="wrap", sync_bn=True)
     job = everything(tmp_path, shorten=0.1, names=names, **given, **more)
-    lines = [line for section in job.sections for line in section.lines]
-    for line in lines:
-        words = line.command.replace("'", "").split()
-        assert words[:3] == ["python", "-m", "experiments.reproduce"]
-        seen = []
-        monkeypatch.setattr(reproduce, "compare", lambda *args, seen=seen: seen.extend(args))
+    made = []
+    monkeypatch.setattr(cli.Options, "load", lambda self: noise())
+    monkeypatch.setattr(campaign, "_make", lambda job, *_: made.append(job))
+    for name, section in zip(names, job.sections, strict=True):
+        words = section.command.replace("'", "").split()
+        assert words[:4] == ["python", "-m", "experiments.reproduce", name]
         reproduce.main.main(words[3:], standalone_mode=False)
-        made, variants, seeds = seen
-        configs = [made.configure(noise(), variant=variants[-1], seed=seed)[0] for seed in range(seeds)]
-        assert [config.name for config in configs] == [config.name for config in line.configs]
-        assert variants[0] == "baseline"
+        (same,) = made.pop().sections
+        assert section.lines == same.lines
+
+
+def test_the_command_of_a_part_of_a_table_names_its_nets(tmp_path):
+    part = {"table1": paper.TABLES["table1"].of(("vgg19",))}
+    job = jobs.prepare("table1", part, (), options(tmp_path), noise(), seeds=4, shorten=1.0)
+    assert job.sections[0].command == (
+        "python -m experiments.reproduce table1 --nets vgg19 --data cifar100 --seeds 4"
+    )
 
 
 def test_the_papers_numbers_stand_in_the_table_where_they_belong(finished, tmp_path, monkeypatch):
@@ -252,11 +272,13 @@ def test_the_papers_numbers_stand_in_the_table_where_they_belong(finished, tmp_p
     for table, words in (("table1", ["69.96", "+0.20"]), ("table3", ["2.1775e-06 / 2.2977 / 3.6854"])):
         for comparable in (True, False):
             lines = [
-                tables.Line(row, tuple(finished[1][row.variant]), "command", comparable)
+                tables.Line(row, tuple(finished[1][row.variant]), comparable)
                 for row in paper.TABLES[table].rows
                 if row.variant in finished[1] and row.net == paper.TABLES[table].rows[0].net
             ]
-            text = tables.write([tables.Section(paper.TABLES[table], tuple(lines))], finished[0], tmp_path)
+            text = tables.write(
+                [tables.Section(paper.TABLES[table], tuple(lines), "command")], finished[0], tmp_path
+            )
             assert all((word in text) == comparable for word in words)
     norms = json.loads((finished[2]["baseline"][0] / SUMMARY).read_text())["first_layer_magnitudes"]
     assert rows(text, "vgg19")["baseline"][:2] == [f"{min(norms):.4g}", f"{max(norms):.4g}"]

@@ -94,6 +94,23 @@ def test_wrong_input_is_one_line_and_exit_code_2(command, arguments, words, tmp_
 
 
 @pytest.mark.parametrize(
+    "command, arguments",
+    [
+        (train, wrong)
+        for wrong, _ in WRONG
+        if wrong[0] in ("--net", "--grids", "--sigma", "--width") and wrong[1:]
+    ]
+    + [(train, ["--seed", "-1"]), (train, ["--variant", "both"]), (train, ["--batch", "12"])]
+    + [(reproduce, ["--variants", "baseline,both"]), (reproduce, ["table1", "--lr", "-1"])]
+    + [(reproduce, ["table1", "--grids", "100=10x10"]), (reproduce, ["ablation", "--width", "0.01"])],
+)
+def test_wrong_values_are_refused_before_the_data_set_is_read(command, arguments, monkeypatch, capsys):
+    monkeypatch.setattr(cli.Options, "load", lambda self: pytest.fail("read"))
+    code, lines = refused(command, arguments, monkeypatch, capsys)
+    assert code == 2 and lines[-1].startswith("error: ")
+
+
+@pytest.mark.parametrize(
     "raised, code, line",
     [
         (cli.FailedRun("the loss is not finite"), 1, "error: the loss is not finite"),
