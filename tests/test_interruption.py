@@ -19,7 +19,6 @@ def compiled_once(tmp_path_factory):
     """Processes find what others have compiled, and compile in less time what runs for a few seconds."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
-        patch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
         patch.setenv("JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS", "0")
         yield
 
