@@ -18,8 +18,9 @@ import click
 
 from experiments import config as configs
 from experiments import data as datasets
-from experiments import hosts, models
-from experiments.process import keep_freed_memory
+from experiments import models
+from experiments.machine import hosts
+from experiments.machine.process import keep_freed_memory
 
 
 class FailedRun(RuntimeError):

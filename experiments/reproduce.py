@@ -8,10 +8,13 @@ import pathlib
 import click
 from click.core import ParameterSource
 
-from experiments import campaign, cli, hosts, report
+from experiments import cli
+from experiments.campaign import commands as campaign
+from experiments.campaign import report
 from experiments.config import RunConfig
-from experiments.progress import Reporter
-from experiments.step import PlacedData, Trainer
+from experiments.machine import hosts
+from experiments.run.progress import Reporter
+from experiments.run.step import PlacedData, Trainer
 from experiments.train import run
 
 

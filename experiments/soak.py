@@ -18,8 +18,9 @@ from collections.abc import Iterator
 
 import click
 
-from experiments import cli, results
-from experiments.report import table
+from experiments import cli
+from experiments.campaign.report import table
+from experiments.run import results
 
 _STEP = struct.Struct("<qd")  # A step that is done, and the time of the clock that all processes share.
 _PIPE = "LGNN_JAX_SOAK_PIPE"
@@ -176,7 +177,7 @@ def _words(kill: Kill) -> str:
 @contextlib.contextmanager
 def _told_steps() -> Iterator[None]:
     """Tells the process that watches this one of every step."""
-    from experiments.step import Trainer
+    from experiments.run.step import Trainer
 
     pipe, step = int(os.environ[_PIPE]), Trainer.step
 

@@ -9,18 +9,20 @@ import signal
 import click
 import jax
 
-from experiments import checkpoint, cli, hosts, origin, results
-from experiments.checkpoint import Checkpoints
-from experiments.claim import claim
+from experiments import cli
 from experiments.config import RunConfig
-from experiments.files import write_json
-from experiments.log import Log
-from experiments.process import StopSignals
-from experiments.progress import Reporter
-from experiments.running import Running
-from experiments.step import PlacedData, Trainer
-from experiments.summary import summarise
-from experiments.weights import save_weights
+from experiments.machine import hosts, origin
+from experiments.machine.files import write_json
+from experiments.machine.process import StopSignals
+from experiments.run import checkpoint, results
+from experiments.run.checkpoint import Checkpoints
+from experiments.run.claim import claim
+from experiments.run.log import Log
+from experiments.run.progress import Reporter
+from experiments.run.running import Running
+from experiments.run.step import PlacedData, Trainer
+from experiments.run.summary import summarise
+from experiments.run.weights import save_weights
 
 CHECKPOINT_SECONDS = 60.0
 

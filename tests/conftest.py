@@ -43,8 +43,8 @@ def finished(tmp_path_factory):
 
     from experiments import data as datasets
     from experiments.config import configure
-    from experiments.progress import Reporter
-    from experiments.step import PlacedData, Trainer
+    from experiments.run.progress import Reporter
+    from experiments.run.step import PlacedData, Trainer
     from experiments.train import run
 
     out, data = tmp_path_factory.mktemp("runs"), datasets.load("digits")

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.augment import PAD, crop_and_flip, example_keys, normalise
+from experiments.run.augment import PAD, crop_and_flip, example_keys, normalise
 
 
 def pictures(count=6):

@@ -8,11 +8,11 @@ import pytest
 
 from experiments import cli, models
 from experiments import config as configs
-from experiments.augment import PAD
 from experiments.benchmark import __main__ as benchmark
 from experiments.benchmark import noise, peer_nets, profile, timing, train
 from experiments.config import configure
 from experiments.models import vgg
+from experiments.run.augment import PAD
 
 TINY = ["--width", "0.0625", "--batch", "8", "--inference-batch", "8", "--repeats", "2"]
 BF16 = pytest.param(

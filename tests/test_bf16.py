@@ -11,7 +11,7 @@ import pytest
 from experiments import models
 from experiments.config import configure
 from experiments.models import common, winograd
-from experiments.step import PlacedData, Trainer, order
+from experiments.run.step import PlacedData, Trainer, order
 from tests.test_step import pictures
 
 NETS = [("vgg11", 0.0625), ("wrn16-8", 0.03125)]

@@ -8,10 +8,14 @@ import time
 import numpy as np
 import pytest
 
-from experiments import campaign, cli, figures, jobs, origin, paper, plan, reproduce, results, tables, train
+from experiments import cli, reproduce, train
 from experiments import data as datasets
-from experiments.log import METRICS
-from experiments.results import SUMMARY
+from experiments.campaign import commands as campaign
+from experiments.campaign import figures, jobs, paper, plan, tables
+from experiments.machine import origin
+from experiments.run import results
+from experiments.run.log import METRICS
+from experiments.run.results import SUMMARY
 from tests.conftest import SMALL
 
 # The runs of the fixture, as a table wants them.

@@ -9,10 +9,11 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import checkpoint, cli
+from experiments import cli
 from experiments import data as datasets
-from experiments.checkpoint import Checkpoints, tree_digest
 from experiments.config import configure
+from experiments.run import checkpoint
+from experiments.run.checkpoint import Checkpoints, tree_digest
 from tests.conftest import SMALL
 
 # When a write fails, Orbax leaves tasks of a closed event loop behind.

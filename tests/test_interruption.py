@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from experiments import soak
-from experiments.claim import Taken, claim
-from experiments.weights import load_weights
+from experiments.run.claim import Taken, claim
+from experiments.run.weights import load_weights
 from tests import processes
 
 TINY = processes.TINY

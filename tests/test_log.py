@@ -5,7 +5,7 @@ from tensorboardX.crc32c import crc32c
 from tensorboardX.proto import event_pb2
 
 from experiments.cli import FailedRun
-from experiments.log import Log
+from experiments.run.log import Log
 
 
 def line(epoch, **changes):

@@ -3,10 +3,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from experiments import models, plan
+from experiments import models
+from experiments.campaign import plan
+from experiments.campaign.paper import FIGURES, TABLES, Table, comparable
 from experiments.config import PAPER, configure
 from experiments.data import Dataset
-from experiments.paper import FIGURES, TABLES, Table, comparable
 
 # The paper's Tables I to III.
 ACCURACIES = {

@@ -5,7 +5,7 @@ import pytest
 
 PROGRAM = """
 import resource
-from experiments.process import keep_freed_memory
+from experiments.machine.process import keep_freed_memory
 keep_freed_memory()
 import jax, jax.numpy as jnp
 

@@ -10,7 +10,17 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from experiments import models
 from experiments.config import configure
 from experiments.data import Dataset
-from experiments.step import AXIS, Images, PlacedData, Totals, Trainer, TrainState, keys, make_step, order
+from experiments.run.step import (
+    AXIS,
+    Images,
+    PlacedData,
+    Totals,
+    Trainer,
+    TrainState,
+    keys,
+    make_step,
+    order,
+)
 from lgnn_jax import lgnn
 
 

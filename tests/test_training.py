@@ -7,14 +7,15 @@ import pytest
 from rich.console import Console
 
 from experiments import data as datasets
-from experiments import report, results
-from experiments.checkpoint import tree_digest as params_digest
+from experiments.campaign import report
 from experiments.cli import FailedRun
 from experiments.config import configure
-from experiments.progress import Reporter
-from experiments.step import PlacedData, Trainer
+from experiments.run import results
+from experiments.run.checkpoint import tree_digest as params_digest
+from experiments.run.progress import Reporter
+from experiments.run.step import PlacedData, Trainer
+from experiments.run.weights import convolutions, load_weights, natural
 from experiments.train import run
-from experiments.weights import convolutions, load_weights, natural
 from tests.conftest import SMALL
 
 

@@ -12,15 +12,16 @@ import click
 import jax
 import numpy as np
 
-from experiments import cli, models, report
+from experiments import cli, models
 from experiments import data as datasets
-from experiments.augment import normalise
 from experiments.benchmark import peer
 from experiments.benchmark.timing import machine
+from experiments.campaign import report
 from experiments.config import RunConfig
 from experiments.inspect.networks import read_config
 from experiments.models import vgg
-from experiments.weights import load_weights
+from experiments.run.augment import normalise
+from experiments.run.weights import load_weights
 from lgnn_jax.inspect.capture import linen_responses
 from lgnn_jax.inspect.feature_vis import LUCID, SMALL, Setting, excitation, visualise
 

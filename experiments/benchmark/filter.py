@@ -14,9 +14,10 @@ import numpy as np
 import optax
 from jax import lax
 
-from experiments import cli, models, report
+from experiments import cli, models
 from experiments.benchmark import noise
 from experiments.benchmark.timing import Call, compiled, interleaved, machine
+from experiments.campaign import report
 from lgnn_jax import ConvLayout, Grid, lgnn
 
 

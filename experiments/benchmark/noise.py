@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments.config import configure
 from experiments.data import Dataset
-from experiments.step import PlacedData, Trainer, TrainState, order
+from experiments.run.step import PlacedData, Trainer, TrainState, order
 
 
 def chosen(names: str, known: Sequence[str], what: str) -> list[str]:

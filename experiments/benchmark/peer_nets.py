@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.augment import PAD
 from experiments.config import RunConfig
 from experiments.data import Dataset
 from experiments.models import vgg, wrn
 from experiments.models.common import scaled
+from experiments.run.augment import PAD
 
 
 class Setting(NamedTuple):

@@ -11,9 +11,10 @@ from typing import NamedTuple
 import click
 import numpy as np
 
-from experiments import cli, models, report
+from experiments import cli, models
 from experiments.benchmark import noise, peer_nets, profile
 from experiments.benchmark.timing import Call, Others, first_calls, interleaved, machine
+from experiments.campaign import report
 from experiments.config import PRECISIONS, RunConfig
 from experiments.data import Dataset
 

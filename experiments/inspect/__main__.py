@@ -9,13 +9,13 @@ import click
 
 from experiments import cli
 from experiments import data as datasets
-from experiments.files import write_json
 from experiments.inspect.atlas import write_atlas
 from experiments.inspect.figures import Shown, draw
 from experiments.inspect.networks import PARTS, Network, check_pair, network, read_config, with_responses
 from experiments.inspect.pictures import SETTINGS, pictures
 from experiments.inspect.tables import magnitude_table, measure, topography_table
-from experiments.progress import Reporter
+from experiments.machine.files import write_json
+from experiments.run.progress import Reporter
 
 # Three related classes, by data set, for Figure 3; the first three of others.
 _RELATED = {

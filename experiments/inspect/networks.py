@@ -13,11 +13,11 @@ import numpy as np
 
 from experiments import cli, models
 from experiments import data as datasets
-from experiments.augment import normalise
 from experiments.config import RunConfig
-from experiments.progress import Reporter
-from experiments.results import CONFIG, SUMMARY
-from experiments.weights import convolutions, load_weights
+from experiments.run.augment import normalise
+from experiments.run.progress import Reporter
+from experiments.run.results import CONFIG, SUMMARY
+from experiments.run.weights import convolutions, load_weights
 from lgnn_jax import Grid
 from lgnn_jax.inspect.capture import linen_responses
 from lgnn_jax.inspect.responses import Responses, ResponseStatistics, accumulate

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from experiments.inspect.networks import PARTS, Network
-from experiments.progress import Reporter
+from experiments.run.progress import Reporter
 from lgnn_jax.inspect.feature_vis import LUCID, SMALL, FeatureVisualisation, Setting, visualise
 
 SETTINGS = {"small": SMALL, "lucid": LUCID}

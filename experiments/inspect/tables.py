@@ -9,9 +9,9 @@ import jax
 import numpy as np
 
 from experiments import data as datasets
-from experiments import report
+from experiments.campaign import report
 from experiments.inspect.networks import PARTS, Network
-from experiments.progress import Reporter
+from experiments.run.progress import Reporter
 from lgnn_jax import Grid, topography
 from lgnn_jax.inspect.filters import magnitudes
 from lgnn_jax.inspect.responses import ResponseStatistics

@@ -10,13 +10,16 @@ from collections.abc import Callable, Iterable, Mapping
 
 import jax
 
-from experiments import cli, hosts, paper, plan, report, results
-from experiments.claim import Taken
+from experiments import cli
+from experiments.campaign import paper, plan, report
+from experiments.campaign.tables import Line, Section
 from experiments.config import RunConfig, recipe
 from experiments.data import Dataset
-from experiments.progress import Reporter, duration
-from experiments.step import PlacedData, Trainer
-from experiments.tables import Line, Section
+from experiments.machine import hosts
+from experiments.run import results
+from experiments.run.claim import Taken
+from experiments.run.progress import Reporter, duration
+from experiments.run.step import PlacedData, Trainer
 from experiments.train import run
 
 

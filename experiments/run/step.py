@@ -14,9 +14,9 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from experiments import models
-from experiments.augment import crop_and_flip, example_keys, normalise
 from experiments.config import RunConfig
 from experiments.data import Dataset
+from experiments.run.augment import crop_and_flip, example_keys, normalise
 
 AXIS = "batch"
 _FAR = np.iinfo(np.int32).max

@@ -11,9 +11,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.checkpoint import tree_digest
 from experiments.config import RunConfig
-from experiments.weights import convolutions
+from experiments.run.checkpoint import tree_digest
+from experiments.run.weights import convolutions
 from lgnn_jax import Grid, topography
 
 

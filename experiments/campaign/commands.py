@@ -7,8 +7,11 @@ from typing import Any
 
 import click
 
-from experiments import cli, figures, hosts, jobs, paper, results, tables
-from experiments.files import write_text
+from experiments import cli
+from experiments.campaign import figures, jobs, paper, tables
+from experiments.machine import hosts
+from experiments.machine.files import write_text
+from experiments.run import results
 
 _SET_BY_ROWS = ("net", "sigma", "window", "scope")
 # What each command makes: tables and figures.

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from experiments import paired, report, results
+from experiments.campaign import paired, report
+from experiments.campaign.paper import Row, Table
 from experiments.config import PAPER, RunConfig
-from experiments.files import write_text
-from experiments.paper import Row, Table
-from experiments.progress import duration
+from experiments.machine.files import write_text
+from experiments.run import results
+from experiments.run.progress import duration
 from lgnn_jax import Grid
 from lgnn_jax.inspect.filters import magnitudes
 

@@ -10,12 +10,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments import cli, hosts
-from experiments.checkpoint import Checkpoints
+from experiments import cli
 from experiments.config import RunConfig
-from experiments.process import StopSignals
-from experiments.progress import Reporter
-from experiments.step import Totals, Trainer, order
+from experiments.machine import hosts
+from experiments.machine.process import StopSignals
+from experiments.run.checkpoint import Checkpoints
+from experiments.run.progress import Reporter
+from experiments.run.step import Totals, Trainer, order
 
 _BETWEEN_READINGS = 0.25  # Seconds between readings of loss and accuracy from the device.
 

@@ -15,8 +15,9 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from experiments import cli, hosts
+from experiments import cli
 from experiments.config import RunConfig
+from experiments.machine import hosts
 from lgnn_jax.layout import path_name
 
 _FOLDER, _SET_ASIDE = "checkpoints", "unusable_checkpoints"

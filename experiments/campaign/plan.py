@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from experiments import models
 from experiments.config import RunConfig
-from experiments.step import PlacedData, Trainer, order
+from experiments.run.step import PlacedData, Trainer, order
 
 _STEPS, _SECONDS = 10, 10.0  # At most so many steps are timed, and no further one after so long.
 
@@ -51,7 +51,7 @@ def multiply_adds(net: str, classes: int = 100, width: float = 1.0) -> int:
     """Multiply-adds a picture of training: forward, and backward to weights and inputs, but not to the picture.
 
     Example:
-      >>> from experiments.plan import multiply_adds
+      >>> from experiments.campaign.plan import multiply_adds
       >>> multiply_adds("vgg11")
       456677376
     """

@@ -7,7 +7,7 @@ import json
 import pathlib
 import subprocess
 
-from experiments.files import write_json
+from experiments.machine.files import write_json
 
 _ORIGIN = "origin.json"
 

@@ -9,8 +9,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from experiments.checkpoint import BY_FIRST_HOST
 from experiments.config import RunConfig
+from experiments.run.checkpoint import BY_FIRST_HOST
 from lgnn_jax import Grid
 from lgnn_jax.layout import path_name, resolve
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import filelock
 
-from experiments import hosts
+from experiments.machine import hosts
 
 _LOCK = "lock"
 _BETWEEN_TRIES = 1.0  # Seconds.

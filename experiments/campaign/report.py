@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from experiments.config import RunConfig
-from experiments.files import write_json
-from experiments.results import SUMMARY, spread
-from experiments.weights import convolutions, load_weights
+from experiments.machine.files import write_json
+from experiments.run.results import SUMMARY, spread
+from experiments.run.weights import convolutions, load_weights
 from lgnn_jax import Grid
 from lgnn_jax.inspect import plots
 

@@ -10,13 +10,14 @@ from typing import Any
 import click
 import numpy as np
 
-from experiments import cli, origin
+from experiments import cli
 from experiments.config import RunConfig
-from experiments.files import write_json
-from experiments.log import METRICS
+from experiments.machine import origin
+from experiments.machine.files import write_json
+from experiments.run.log import METRICS
 
 SUMMARY, CONFIG = "summary.json", "config.json"
-PUBLISHED = pathlib.Path(__file__).parent / "results"
+PUBLISHED = pathlib.Path(__file__).parents[1] / "results"
 LARGEST = 50_000  # Bytes of a published run.
 _LINES = 50  # Of its log.
 

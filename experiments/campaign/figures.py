@@ -7,11 +7,12 @@ import dataclasses
 import io
 import pathlib
 
-from experiments import cli, results
-from experiments.jobs import Job
-from experiments.paper import FIGURES
-from experiments.tables import Line
-from experiments.weights import WEIGHTS
+from experiments import cli
+from experiments.campaign.jobs import Job
+from experiments.campaign.paper import FIGURES
+from experiments.campaign.tables import Line
+from experiments.run import results
+from experiments.run.weights import WEIGHTS
 
 
 def missing(job: Job) -> dict[str, list[Line]]:

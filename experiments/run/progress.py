@@ -9,7 +9,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from experiments import hosts
+from experiments.machine import hosts
 
 _BETWEEN_LINES = 20.0  # Seconds, where there is no terminal; the end of a run always gets a line.
 

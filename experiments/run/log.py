@@ -10,8 +10,9 @@ from typing import Any, Self
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2, summary_pb2
 
-from experiments import cli, hosts
-from experiments.files import write_text
+from experiments import cli
+from experiments.machine import hosts
+from experiments.machine.files import write_text
 
 METRICS = "metrics.jsonl"
 # TensorBoard's names, by which it groups curves.

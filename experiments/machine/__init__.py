@@ -1,0 +1,1 @@
+"""What runs need of the machine: files, this process, other hosts, and where numbers are from."""

@@ -1,0 +1,1 @@
+"""One run: its steps, checkpoints, log and results."""
