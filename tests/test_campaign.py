@@ -131,7 +131,7 @@ def test_published_summaries_count_as_finished(out, made, monkeypatch, capsys):
     assert stopped.value.code == 1 and "fig2 shows weights" in message
     named, commands = message.split("only the summary is here. This makes them again: ")
     for command in commands.split("; "):
-        assert command.startswith("python -m experiments.train ")
+        assert command.startswith("python -m experiments.train ") and command.endswith(f"--out {elsewhere}")
         monkeypatch.setattr(train, "PlacedData", lambda data: None)
         monkeypatch.setattr(train, "Trainer", stop)
         with pytest.raises(Stop) as asked:

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import io
 import pathlib
+import shlex
 
 from experiments import cli
 from experiments.campaign.jobs import Job
@@ -43,7 +44,8 @@ def _remake(options: cli.Options, line: Line) -> str:
     first = line.configs[0]
     overrides = options.overrides | line.row.overrides | {"epochs": first.epochs}
     words = dataclasses.replace(options, overrides=overrides).words
-    return f"python -m experiments.train {words} --variant {first.variant} --seed {first.seed}"
+    out = shlex.quote(str(options.out))
+    return f"python -m experiments.train {words} --variant {first.variant} --seed {first.seed} --out {out}"
 
 
 def draw(job: Job, pictures: str) -> list[str]:
