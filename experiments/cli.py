@@ -63,7 +63,7 @@ class Options:
     overrides: dict[str, Any]
 
     @property
-    def words(self) -> str:
+    def arguments(self) -> str:
         """What to write on a command line to say the same again, on another machine."""
         said: dict[str, Any] = {
             "data": "folder:DIR" if self.data.startswith("folder:") else self.data,

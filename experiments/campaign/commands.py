@@ -53,7 +53,7 @@ def _command(name: str) -> click.Command:
         drawn = [figure for figure in figure_names if paper.FIGURES[figure].rows[0].net in kept]
         for row in rows:
             if row.net in kept:
-                jobs.of_row(row, options, shorten or 1.0).check(variant=row.variant)
+                jobs.row_options(row, options, shorten or 1.0).check(variant=row.variant)
         data = options.load()
         with cli.usage_errors():
             job = jobs.prepare(

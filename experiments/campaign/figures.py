@@ -43,9 +43,11 @@ def _remake(options: cli.Options, line: Line) -> str:
     """The command that makes the run of a row, also where its summary is published."""
     first = line.configs[0]
     overrides = options.overrides | line.row.overrides | {"epochs": first.epochs}
-    words = dataclasses.replace(options, overrides=overrides).words
+    arguments = dataclasses.replace(options, overrides=overrides).arguments
     out = shlex.quote(str(options.out))
-    return f"python -m experiments.train {words} --variant {first.variant} --seed {first.seed} --out {out}"
+    return (
+        f"python -m experiments.train {arguments} --variant {first.variant} --seed {first.seed} --out {out}"
+    )
 
 
 def draw(job: Job, pictures: str) -> list[str]:

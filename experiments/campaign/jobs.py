@@ -65,13 +65,13 @@ def prepare(
     seeds: int,
     shorten: float,
 ) -> Job:
-    """A job with all its configurations checked; tables are by their command, figures of the first seed."""
+    """A job with all its configurations checked; tables come by name, figures are of the first seed."""
     sections = []
-    for command, table in tables.items():
+    for table_name, table in tables.items():
         made = [_line(row, options, data, seeds, shorten) for row in table.rows]
         notes = dict.fromkeys(f"{line.row.net}: {note}" for line, notes in made for note in notes)
-        words = _command(command, table, options, seeds, shorten)
-        sections.append(Section(table, tuple(line for line, _ in made), words, tuple(notes)))
+        command = _command(table_name, table, options, seeds, shorten)
+        sections.append(Section(table, tuple(line for line, _ in made), command, tuple(notes)))
     drawn = {
         figure: tuple(_line(row, options, data, 1, shorten)[0] for row in paper.FIGURES[figure].rows)
         for figure in figures
@@ -79,7 +79,7 @@ def prepare(
     return Job(name, options, tuple(sections), drawn)
 
 
-def of_row(row: paper.Row, options: cli.Options, shorten: float) -> cli.Options:
+def row_options(row: paper.Row, options: cli.Options, shorten: float) -> cli.Options:
     """The options of a row's runs."""
     overrides = options.overrides | row.overrides
     if shorten != 1:
@@ -91,7 +91,7 @@ def _line(
     row: paper.Row, options: cli.Options, data: Dataset, seeds: int, shorten: float
 ) -> tuple[Line, tuple[str, ...]]:
     """A row with its runs, and what was adapted for them."""
-    first, notes = of_row(row, options, shorten).configure(data, variant=row.variant, seed=0)
+    first, notes = row_options(row, options, shorten).configure(data, variant=row.variant, seed=0)
     configs = tuple(dataclasses.replace(first, seed=seed) for seed in range(seeds))
     return Line(row, configs, paper.comparable(first, data)), notes
 
@@ -102,7 +102,7 @@ def _command(name: str, table: paper.Table, options: cli.Options, seeds: int, sh
     nets = dict.fromkeys(row.net for row in table.rows)
     if len(nets) < len({row.net for row in paper.TABLES[name].rows}):
         words.append(f"--nets {','.join(nets)}")
-    words.append(options.words)
+    words.append(options.arguments)
     if shorten != 1:
         words.append(f"--shorten {shorten:g}")
     return " ".join([*words, f"--seeds {seeds}"])
