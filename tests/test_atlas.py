@@ -318,6 +318,20 @@ def test_a_class_and_the_difference_of_two(browser):
     assert "<b>rest</b>" in all_of(browser, "#shown")[0].text
 
 
+def test_regions_are_named_where_several_things_are_outlined(browser):
+    """A name hides squares, and the title has the only one there is."""
+    names = lambda: {e.get_attribute("textContent") for e in all_of(browser, ".labels span")}  # noqa: E731
+    pick(browser, "layer", "second")
+    assert names()
+    choose(browser, "group", NAMES[1])
+    choose(browser, "other", "nothing")
+    assert not names()
+    choose(browser, "other", "all pictures")
+    assert not names()
+    choose(browser, "other", NAMES[2])
+    assert names() == {NAMES[1], NAMES[2]}
+
+
 def test_the_keyboard_alone(browser):
     from selenium.webdriver import ActionChains, Keys
 

@@ -243,17 +243,16 @@ function heart(region) {
   return region.members[far.indexOf(Math.min(...far))];
 }
 
-/** What to outline in a network: [{region, dashed, name}]. */
+/** What to outline in a network: [{region, dashed, name}], named only where several things are outlined. */
 function outlines(network) {
   const layer = layerData(network);
-  if (state.region)
-    return state.region.network === network ? [{ region: state.region, name: groupName(state.region.group) }] : [];
+  if (state.region) return state.region.network === network ? [{ region: state.region }] : [];
   if (state.group === null)
     return active() === null ? landmarks(layer).map((region) => ({ region, name: groupName(region.group) })) : [];
+  if (state.other === null || state.other === ALL) return regionsOf(layer, state.group).map((region) => ({ region }));
   const named = (group, dashed) =>
     regionsOf(layer, group).map((region, i) => ({ region, dashed, name: i === 0 ? groupName(group) : "" }));
-  const other = state.other === null || state.other === ALL ? [] : named(state.other, true);
-  return [...named(state.group, false), ...other];
+  return [...named(state.group, false), ...named(state.other, true)];
 }
 
 // A network's grid: a canvas under squares that the keyboard and screen readers reach.
