@@ -27,3 +27,26 @@ print(min(faults))
 def test_a_step_touches_no_new_pages():
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 1000  # Otherwise one for every 4 kB of its temporaries.
+
+
+LARGE = """
+import ctypes
+from experiments.machine.process import keep_freed_memory
+keep_freed_memory()
+c = ctypes.CDLL(None)
+c.malloc.restype = c.sbrk.restype = ctypes.c_void_p
+c.free.argtypes = [ctypes.c_void_p]
+place = c.malloc(ctypes.c_size_t(3 << 30))  # Not touched: no memory is used.
+end = c.sbrk(0)
+if place:
+    c.free(place)
+    print(c.sbrk(0) == end)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc alone is asked")
+def test_what_a_large_step_frees_is_kept_too():
+    done = subprocess.run([sys.executable, "-c", LARGE], capture_output=True, text=True, check=True)
+    if not done.stdout:
+        pytest.skip("the system grants no 3 GB")
+    assert done.stdout == "True\n"
