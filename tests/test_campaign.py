@@ -235,11 +235,12 @@ def test_shortened_runs_keep_their_milestones_and_say_so(tmp_path):
     assert first.title == "Table I: VGG, on cifar100, 10 of 100 epochs (vgg11), 20 of 200 epochs (vgg19)"
     configs = {line.row.net: line.configs[0] for line in first.lines + second.lines}
     assert configs["vgg11"].milestones == (4, 7, 9) and configs["wrn28-10"].milestones == (6, 12, 16)
-    assert {config.weight_decay for config in configs.values()} == {0.005}
+    decays = {net: config.weight_decay for net, config in configs.items()}
+    assert decays == {"vgg11": 0.005, "vgg19": 0.0025, "wrn16-8": 0.005, "wrn28-10": 0.005}
     assert any("weight decay 0.005 instead of 0.0005" in note for note in first.notes)
     (tiny, *_) = everything(tmp_path, shorten=0.001).sections
     assert {line.configs[0].epochs for line in tiny.lines} == {1}
-    assert {line.configs[0].weight_decay for line in tiny.lines} == {0.01}
+    assert {line.configs[0].weight_decay for line in tiny.lines} == {0.01, 0.0025}
     (whole, *_) = everything(tmp_path, data="tinyimagenet100", width=0.25).sections
     assert whole.title == "Table I: VGG, on tinyimagenet100 at 0.25 of the width" and not whole.notes
     half = dataclasses.replace(whole.lines[0].configs[0], precision="bf16")
