@@ -244,9 +244,9 @@ def _tfds(source: str, data_dir: str | None, download: bool, cache: bool) -> Dat
         hint = f"Did you mean {close[0]!r}? " if close and close[0] != name else ""
         raise ValueError(
             f"{hint}Data set {source!r} is not prepared in {str(folder)!r}. Give the folder that holds it with "
-            "--data-dir, download it with --download (cifar10 and cifar100 need nothing else, others "
-            "need TensorFlow), or work offline: --data digits, or --data folder:PATH with train/<class>/* "
-            "and test/<class>/*."
+            "--data-dir, download it with --download (cifar10 and cifar100 need nothing else, others that "
+            "tensorflow-datasets knows need TensorFlow), or work offline: --data digits, or --data folder:PATH "
+            "with train/<class>/* and test/<class>/*."
         )
     stamp = (prepared / "dataset_info.json").read_text()
     return _cached([str(prepared.resolve()), stamp], lambda: _read_tfds(name, prepared), cache)

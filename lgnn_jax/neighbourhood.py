@@ -21,6 +21,7 @@ from jax import lax
 # with respect to sigma finite down to and at zero.
 _SIGMA_FLOOR = 0.05
 _BOUNDARIES = ("edge", "wrap")
+_SIZES = (3, 5, 7)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Window:
             size = operator.index(self.size)
         except TypeError:
             size = 0
-        if size not in (3, 5, 7):
+        if size not in _SIZES:
             raise ValueError(
                 f"Window size must be 3, 5 or 7, got {self.size!r}. For wider neighbourhoods use HeatKernel()."
             )
@@ -170,9 +171,10 @@ def check_sigma(sigma: Any, window: Window | HeatKernel) -> None:
         raise ValueError(f"sigma must be finite and at least 0, in grid steps; got {value!r}.")
     if isinstance(window, HeatKernel) or window.allow_indefinite or value <= largest_sigma(window):
         return
+    most = ", ".join(f"{largest_sigma(Window(size)):.4f} with {size}" for size in _SIZES)
     raise ValueError(
         f"sigma {value:g} makes a window of {window.size} taps indefinite: part of the gradient would be "
-        f"ascended. Use at most {largest_sigma(window):.4f}, window=HeatKernel() for any width, or "
+        f"ascended. Use at most {most} taps, window=HeatKernel() for any width, or "
         "Window(..., allow_indefinite=True)."
     )
 

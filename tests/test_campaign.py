@@ -5,6 +5,7 @@ import shutil
 import sys
 import time
 
+import click
 import numpy as np
 import pytest
 
@@ -84,7 +85,7 @@ def test_a_table_grows_and_finished_runs_are_not_made_again(out, made, monkeypat
     assert len(last["constant"][1].split()) == 2 and " to " in last["constant"][3]
     folder = printed_folder(capsys)
     assert (folder / "table.md").read_text() == seen[-1] and not list(folder.glob("*.tmp"))
-    assert "3 of 100 epochs (vgg11)" in seen[-1] and "at 0.0625 of the width" in seen[-1]
+    assert "3 of 8 epochs (vgg11)" in seen[-1] and "at 0.0625 of the width" in seen[-1]
     (table,) = json.loads((folder / "table.json").read_text())["tables"]
     constant = table["rows"][1]
     assert constant["difference"]["seeds"] == [0, 1] and constant["paper_median"] is None
@@ -112,11 +113,11 @@ def test_published_summaries_count_as_finished(out, made, monkeypatch, capsys):
     (baseline / METRICS).write_text(long)
     start(monkeypatch, *TABLE, "--seeds", 1, "--out", out, "--publish")
     before = rows((printed_folder(capsys) / "table.md").read_text())
-    published = sorted(results.PUBLISHED.glob("digits/*/summary.json"))
+    published = sorted(results.PUBLISHED.glob("*/summary.json"))
     assert len(published) == 3 and made == [("decreasing", 0)]
     thinned = [
         json.loads(line)["epoch"]
-        for line in (results.PUBLISHED / "digits" / baseline.name[-8:] / METRICS).read_text().splitlines()
+        for line in (results.PUBLISHED / baseline.name / METRICS).read_text().splitlines()
     ]
     assert len(thinned) == 50 and (thinned[0], thinned[-1]) == (1, 200)
     for summary in published:
@@ -127,10 +128,13 @@ def test_published_summaries_count_as_finished(out, made, monkeypatch, capsys):
     assert not made and rows((printed_folder(capsys) / "table.md").read_text()) == before
     with pytest.raises(SystemExit) as stopped:
         start(monkeypatch, "fig2", "--data", "digits", *SMALL_OPTIONS, "--out", elsewhere)
-    message = capsys.readouterr().err.splitlines()[-1]
-    assert stopped.value.code == 1 and "fig2 shows weights" in message
-    named, commands = message.split("only the summary is here. This makes them again: ")
-    for command in commands.split("; "):
+    message = capsys.readouterr().err
+    message = message[message.index("error: fig2 shows weights") :]
+    assert stopped.value.code == 1
+    start(monkeypatch, "fig2", "--data", "digits", *SMALL_OPTIONS, "--out", elsewhere, "--plan")
+    assert message.removeprefix("error: ").strip() in capsys.readouterr().out
+    named, commands = message.split("only the summary is here. This makes them again:\n\n")
+    for command in map(str.strip, commands.strip().splitlines()):
         assert command.startswith("python -m experiments.train ") and command.endswith(f"--out {elsewhere}")
         monkeypatch.setattr(train, "PlacedData", lambda data: None)
         monkeypatch.setattr(train, "Trainer", stop)
@@ -310,6 +314,22 @@ def test_who_made_a_run_is_kept_with_it(tmp_path, monkeypatch):
         origin.sign(tmp_path)
     (tmp_path / SUMMARY).write_text("{}")
     assert results.read(tmp_path)["commits"] == ["aaa", "bbb"]
+
+
+def test_commits_are_told_by_seed_where_they_differ():
+    assert tables._commits([["aaa"], ["aaa"]]) == "aaa" and tables._commits([]) == "-"
+    assert tables._commits([["aaa"], ["bbb", "aaa"], ["aaa"]]) == "aaa; bbb then aaa; aaa"
+
+
+def test_a_damaged_summary_is_named(finished, tmp_path):
+    _, configs, folders = finished
+    config, folder = configs["baseline"][0], folders["baseline"][0]
+    shutil.copytree(folder, tmp_path / folder.name)
+    results.read(tmp_path / folder.name)
+    for content in ("", "broken", "[1]"):
+        (tmp_path / folder.name / SUMMARY).write_text(content)
+        with pytest.raises(click.UsageError, match="summary.json' is damaged .* to finish the run again"):
+            results.read(results.find(config, tmp_path))
 
 
 def test_figures_are_drawn_of_each_variant_beside_the_baseline_and_once(tmp_path, monkeypatch):

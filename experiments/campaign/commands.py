@@ -66,7 +66,8 @@ def _command(name: str) -> click.Command:
                 shorten=shorten or 1.0,
             )
         if plan:
-            print(jobs.describe(job, data))
+            lacking = [figures.explain(job, *item) for item in figures.missing(job).items()]
+            print(jobs.describe(job, data), *lacking, sep="\n\n")
         else:
             _make(job, data, publish, chosen.get("pictures", "none"), name in paper.FIGURES)
 
@@ -149,7 +150,7 @@ def _make(job: jobs.Job, data: Any, publish: bool, pictures: str, figures_alone:
     """
     lacking = figures.missing(job) if hosts.first() else {}
     if hosts.agreed(bool(lacking)) and figures_alone:
-        raise cli.FailedRun(" ".join(figures.explain(job, *item) for item in lacking.items()))
+        raise cli.FailedRun("\n".join(figures.explain(job, *item) for item in lacking.items()))
 
     def refresh() -> str:
         if not hosts.first():
@@ -160,6 +161,8 @@ def _make(job: jobs.Job, data: Any, publish: bool, pictures: str, figures_alone:
         return tables.write(list(job.sections), job.options.out, job.folder) if job.sections else ""
 
     cli.say(*(note for section in job.sections for note in section.notes), f"results: {job.folder}")
+    if hosts.first():
+        cli.say(f"{len(job.runs) - len(job.unfinished)} of {len(job.runs)} runs are finished")
     refresh()
     jobs.make(job, data, refresh)
     if not hosts.first():

@@ -34,8 +34,8 @@ def explain(job: Job, name: str, lines: list[Line]) -> str:
     runs = ", ".join(line.configs[0].name for line in lines)
     commands = [_remake(job.options, line) for line in lines]
     return (
-        f"{name} shows weights, and of {runs} only the summary is here. This makes them again: "
-        + "; ".join(commands)
+        f"{name} shows weights, and of {runs} only the summary is here. This makes them again:\n\n"
+        + "\n".join(f"    {command}" for command in commands)
     )
 
 
@@ -64,7 +64,7 @@ def draw(job: Job, pictures: str) -> list[str]:
     for name, rows in job.figures.items():
         lines += [f"### {FIGURES[name].title}, on {rows[0].configs[0].data}", ""]
         if name in lacking:
-            lines += [f"{explain(job, name, lacking[name])}.", ""]
+            lines += [explain(job, name, lacking[name]), ""]
             continue
         baseline, *others = rows
         for line in others:

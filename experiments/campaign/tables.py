@@ -13,7 +13,7 @@ import numpy as np
 
 from experiments.campaign import paired, report
 from experiments.campaign.paper import Row, Table
-from experiments.config import PAPER, RunConfig
+from experiments.config import RunConfig, recipe
 from experiments.machine.files import write_text
 from experiments.run import results
 from experiments.run.progress import duration
@@ -46,11 +46,14 @@ class Section:
     def title(self) -> str:
         """What is shown, of which data, and in which way it is less than the paper's."""
         first = self.lines[0].configs[0]
-        lengths = {line.row.net: line.configs[0].epochs for line in self.lines}
+        lengths = {
+            line.row.net: (line.configs[0].epochs, recipe(line.row.net, first.data).epochs)
+            for line in self.lines
+        }
         others = [
-            f"{epochs} of {PAPER[net].epochs} epochs ({net})"
-            for net, epochs in lengths.items()
-            if epochs != PAPER[net].epochs
+            f"{epochs} of {whole} epochs ({net})"
+            for net, (epochs, whole) in lengths.items()
+            if epochs != whole
         ]
         return f"{self.table.title}, on {first.data}{first.how}" + "".join(f", {other}" for other in others)
 
@@ -121,10 +124,10 @@ def _magnitudes(summary: results.Summary) -> Entry | None:
 
 
 def _origin(runs: Iterable[results.Summary]) -> Entry:
-    """Where and with what runs were made, and how long one took."""
+    """Where and with what runs were made, and how long one took; ``commits`` are those of each run."""
     runs = list(runs)
     return {
-        "commits": sorted({commit for run in runs for commit in run["commits"] or ["unknown"]}),
+        "commits": [run["commits"] or ["unknown"] for run in runs],
         "hardware": sorted({_hardware(run) for run in runs}),
         "seconds": statistics.median(run["seconds"] for run in runs) if runs else None,
     }
@@ -155,12 +158,12 @@ def markdown(section: Section, entries: list[Entry], out: pathlib.Path) -> str:
                 lines += ["", f"#### {net}", "", *report.topography_lines(runs)]
     lines += ["", "#### Where every row is from", "", f"`{section.command}`", ""]
     lines += report.table(
-        ["net", "row", "commit", "hardware", "time of a run (median)"],
+        ["net", "row", "commit (by seed)", "hardware", "time of a run (median)"],
         [
             [
                 entry["net"],
                 entry["row"],
-                " ".join(entry["commits"]) or "-",
+                _commits(entry["commits"]),
                 "; ".join(entry["hardware"]) or "-",
                 "-" if entry["seconds"] is None else duration(entry["seconds"]),
             ]
@@ -168,6 +171,12 @@ def markdown(section: Section, entries: list[Entry], out: pathlib.Path) -> str:
         ],
     )
     return "\n".join(lines) + "\n"
+
+
+def _commits(each: list[list[str]]) -> str:
+    """Which commits made which run; one that was interrupted may be made by several."""
+    made = [" then ".join(commits) for commits in each]
+    return "; ".join(made if len(set(made)) > 1 else made[:1]) or "-"
 
 
 def _accuracy_lines(entries: list[Entry], comparable: bool) -> list[str]:

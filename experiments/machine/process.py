@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import signal
 import sys
 import threading
@@ -37,7 +38,8 @@ def keep_freed_memory() -> None:
 class StopSignals:
     """SIGTERM, or a first SIGINT, as a wish to stop that is met after the step in hand; a context manager.
 
-    A second SIGINT interrupts at once. Outside the main thread, where Python takes no signals, nothing changes.
+    Its arrival is told on standard error. A second SIGINT interrupts at once. Outside the main thread, where
+    Python takes no signals, nothing changes.
     """
 
     def __init__(self, *wanted: signal.Signals):
@@ -61,3 +63,5 @@ class StopSignals:
         if self.received == number == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = signal.Signals(number)
+        # Printing is not for signal handlers: it may be what was interrupted.
+        os.write(2, f"\n{self.received.name}: stops after the step in hand and saves\n".encode())

@@ -68,12 +68,22 @@ def check_folder(folder: pathlib.Path, config: RunConfig) -> None:
 
 def published(config: RunConfig) -> pathlib.Path:
     """Where a run is published, whether it is or not."""
-    return PUBLISHED / config.set_name / config.digest
+    return PUBLISHED / config.name
 
 
 def read(folder: pathlib.Path) -> Summary:
-    """A finished run's summary, with the ``commits`` it was made at, as far as they are known."""
-    summary = json.loads((folder / SUMMARY).read_text())
+    """A finished run's summary, with the ``commits`` it was made at, as far as they are known.
+
+    Raises:
+      click.UsageError: If it is damaged.
+    """
+    source = folder / SUMMARY
+    try:
+        summary = dict(json.loads(source.read_text()))
+    except (ValueError, TypeError) as error:
+        raise click.UsageError(
+            f"{str(source)!r} is damaged ({error}). Put it back, or remove it to finish the run again."
+        ) from None
     return {"commits": origin.commits(folder)} | summary
 
 
