@@ -89,7 +89,7 @@ def test_a_table_grows_and_finished_runs_are_not_made_again(out, made, monkeypat
     (table,) = json.loads((folder / "table.json").read_text())["tables"]
     constant = table["rows"][1]
     assert constant["difference"]["seeds"] == [0, 1] and constant["paper_median"] is None
-    assert constant["commits"] and constant["hardware"] and constant["seconds"] > 0
+    assert len(constant["commits"]) == 2 and constant["hardware"] and constant["seconds"] > 0
     made.clear()
     start(monkeypatch, *TABLE, "--seeds", 2, "--out", out)
     assert not made
@@ -157,7 +157,9 @@ def test_a_run_that_fails_does_not_keep_the_others(out, made, monkeypatch, capsy
     with pytest.raises(SystemExit):
         start(monkeypatch, *TABLE, "--seeds", 2, "--out", out)
     assert made == [("baseline", 1), ("constant", 1), ("decreasing", 1)]
-    assert capsys.readouterr().err.splitlines()[-1].startswith("error: 1 of 4 runs failed: the loss is not")
+    told = capsys.readouterr().err
+    assert "\n2 of 6 runs are finished\n" in told
+    assert told.splitlines()[-1].startswith("error: 1 of 4 runs failed: the loss is not")
 
 
 def test_a_plan_runs_nothing(out, made, monkeypatch, capsys):
@@ -317,7 +319,8 @@ def test_who_made_a_run_is_kept_with_it(tmp_path, monkeypatch):
 
 
 def test_commits_are_told_by_seed_where_they_differ():
-    assert tables._commits([["aaa"], ["aaa"]]) == "aaa" and tables._commits([]) == "-"
+    assert tables._commits([["aaa"], ["aaa"]]) == "aaa" and tables._commits([None, None]) == "-"
+    assert tables._commits([["aaa"], None]) == "aaa; -"
     assert tables._commits([["aaa"], ["bbb", "aaa"], ["aaa"]]) == "aaa; bbb then aaa; aaa"
 
 

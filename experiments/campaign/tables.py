@@ -84,6 +84,9 @@ def gather(section: Section, out: pathlib.Path) -> list[Entry]:
                 else difference(runs, baselines[line.row.net]),
                 "magnitudes": [_magnitudes(run) for run in runs.values()],
                 "paper_magnitudes": line.row.magnitudes if line.comparable else None,
+                "commits": [
+                    (runs[seed]["commits"] or ["unknown"]) if seed in runs else None for seed in seeds
+                ],
                 **_origin(runs.values()),
             }
         )
@@ -124,10 +127,9 @@ def _magnitudes(summary: results.Summary) -> Entry | None:
 
 
 def _origin(runs: Iterable[results.Summary]) -> Entry:
-    """Where and with what runs were made, and how long one took; ``commits`` are those of each run."""
+    """Where and with what runs were made, and how long one took."""
     runs = list(runs)
     return {
-        "commits": [run["commits"] or ["unknown"] for run in runs],
         "hardware": sorted({_hardware(run) for run in runs}),
         "seconds": statistics.median(run["seconds"] for run in runs) if runs else None,
     }
@@ -173,10 +175,10 @@ def markdown(section: Section, entries: list[Entry], out: pathlib.Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _commits(each: list[list[str]]) -> str:
-    """Which commits made which run; one that was interrupted may be made by several."""
-    made = [" then ".join(commits) for commits in each]
-    return "; ".join(made if len(set(made)) > 1 else made[:1]) or "-"
+def _commits(each: list[list[str] | None]) -> str:
+    """Which commits made the run of every seed; one that was interrupted may be made by several."""
+    made = [" then ".join(commits or ["-"]) for commits in each]
+    return "; ".join(made if len(set(made)) > 1 else made[:1])
 
 
 def _accuracy_lines(entries: list[Entry], comparable: bool) -> list[str]:
