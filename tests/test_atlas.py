@@ -320,7 +320,15 @@ def test_a_class_and_the_difference_of_two(browser):
 
 def test_regions_are_named_where_several_things_are_outlined(browser):
     """A name hides squares, and the title has the only one there is."""
-    names = lambda: {e.get_attribute("textContent") for e in all_of(browser, ".labels span")}  # noqa: E731
+
+    def names():
+        painted(browser)
+        return set(
+            script(
+                browser, "return [...document.querySelectorAll('.labels span')].map((e) => e.textContent)"
+            )
+        )
+
     pick(browser, "layer", "second")
     assert names()
     choose(browser, "group", NAMES[1])
