@@ -10,7 +10,7 @@ import pytest
 
 from experiments import models
 from experiments.config import configure
-from experiments.models import common, winograd
+from experiments.models import patches, winograd
 from experiments.run.step import PlacedData, Trainer, order
 from tests.test_step import pictures
 
@@ -87,7 +87,7 @@ def test_gradients_point_where_those_of_float32_do(net, width):
     assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) > 0.99
 
 
-@pytest.mark.parametrize("convolve", [winograd.convolve, common._patches_times_matrix])
+@pytest.mark.parametrize("convolve", [winograd.convolve, patches.convolve])
 def test_sums_of_products_are_in_float32(convolve):
     """Of a thousand ones and more, which bfloat16 cannot count: it has 8 digits."""
     options = {} if convolve is winograd.convolve else {"stride": 1}

@@ -6,7 +6,7 @@ import pytest
 from jax import lax
 
 from experiments import models
-from experiments.models import common, winograd, wrn
+from experiments.models import common, products, winograd, wrn
 from lgnn_jax import ConvLayout
 from lgnn_jax.layout import path_name
 
@@ -113,8 +113,8 @@ def test_a_block_that_keeps_its_shape_adds_the_raw_input():
     np.testing.assert_array_equal(out, x)
 
 
-@pytest.mark.parametrize("size, stride", [(3, 1), (3, 2), (1, 1), (1, 2)])
-@pytest.mark.parametrize("side", [1, 2, 4, 5, 8])
+@pytest.mark.parametrize("size, stride", [(3, 1), (3, 2), (1, 1), (1, 2), (5, 1), (5, 3)])
+@pytest.mark.parametrize("side", [1, 2, 5, 8])
 @pytest.mark.parametrize("channels", [3, 6])
 def test_the_cpu_form_of_a_convolution_has_the_same_numbers(channels, side, size, stride):
     draw = np.random.default_rng(side).standard_normal
@@ -130,7 +130,7 @@ def test_the_cpu_form_of_a_convolution_has_the_same_numbers(channels, side, size
 
     ours = value_and_gradients(common.convolve)
     stock = value_and_gradients(common._by_convolution)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), ours, stock)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-4), ours, stock)
 
 
 def in_float64(x, kernel, cotangent):
@@ -227,3 +227,39 @@ def test_dropout_masks_belong_to_examples():
 def test_build_refuses_what_it_does_not_know(arguments, words):
     with pytest.raises(ValueError, match=words):
         models.build(*arguments)
+
+
+@pytest.mark.parametrize("height", [7, 8])
+def test_dropout_draws_every_value_by_itself_and_by_its_example(height):
+    x = jnp.ones((64, height, 8, 16))
+    dropout = jax.jit(
+        lambda examples: common.Dropout(0.3).apply(
+            {}, x, train=True, examples=examples, rngs={"dropout": jax.random.key(0)}
+        )
+    )
+    out = np.asarray(dropout(jnp.arange(64)))
+    np.testing.assert_allclose(np.unique(out), [0, 1 / 0.7], rtol=1e-6)
+    assert (out > 0).mean() == pytest.approx(0.7, abs=4 * (0.21 / out.size) ** 0.5)
+    np.testing.assert_array_equal(dropout(jnp.arange(64)[::-1]), out[::-1])
+    rows = (out > 0).transpose(1, 0, 2, 3).reshape(height, -1)
+    assert np.abs(np.corrcoef(rows) - np.eye(height)).max() < 4.5 / rows.shape[1] ** 0.5
+
+
+def test_sums_over_pixels_are_those_of_the_rounded_values():
+    draw = np.random.default_rng(0).standard_normal
+    for dtype in (jnp.float32, jnp.bfloat16):
+        x, y = (jnp.asarray(draw((3, 5, 4, channels)), dtype) for channels in (6, 7))
+        found = jax.jit(products.over_pixels)(x, y)
+        expected = np.tensordot(np.float64(x), np.float64(y), ((0, 1, 2), (0, 1, 2)))
+        assert found.dtype == jnp.float32
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("by", [-2, -1, 0, 1, 2])
+def test_what_is_shifted_leaves_zeros(by):
+    x = jnp.arange(1.0, 25.0).reshape(1, 4, 3, 2)
+    expected = np.zeros_like(x)
+    for i in range(4):
+        if 0 <= i + by < 4:
+            expected[:, i + by] = x[:, i]
+    np.testing.assert_array_equal(products.shifted(x, 1, by), expected)

@@ -90,7 +90,10 @@ def test_a_schedule_is_read_before_the_count_is_incremented():
         (dict(sigma=0.9), "largest|at most 0.8493"),
         (dict(sigma="x"), "number"),
     ]
-    + [(dict(sigma=1.3, window=Window(5)), r"at most .*1\.2011 with 5"), (dict(window=5), r"such as Window\(5\)")]
+    + [
+        (dict(sigma=1.3, window=Window(5)), r"at most .*1\.2011 with 5"),
+        (dict(window=5), r"such as Window\(5\)"),
+    ]
     + [(dict(sigma=lambda count: 0.5, window="wrap"), "window must be")],
 )
 def test_the_factory_refuses_a_wrong_sigma(arguments, words):
