@@ -1,3 +1,5 @@
+import collections
+import functools
 import importlib.util
 import sys
 
@@ -112,6 +114,15 @@ def test_repeats_end_in_time(monkeypatch):
     assert repeats() == 20 and repeats(seconds=0) == 2
     assert repeats(seconds=30) < 10
     assert repeats(seconds=0, fewest=1) == 1
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_a_turn_goes_before_what_is_timed(warm):
+    calls = collections.Counter()
+    forms = {name: functools.partial(calls.update, [name]) for name in ("one", "two")}
+    times = timing.interleaved(forms, 3, warm=warm)
+    assert {name: len(values) for name, values in times.items()} == {"one": 3, "two": 3}
+    assert set(calls.values()) == {4 if warm else 5}
 
 
 def test_other_programs_are_those_that_this_one_is_not(monkeypatch):

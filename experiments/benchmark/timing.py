@@ -79,7 +79,9 @@ def interleaved(
 ) -> dict[Form, list[float]]:
     """Seconds a call, every form in turn, so that whatever else the machine does meets them all.
 
-    A turn is in random order, as what ran before a call has its part in how long it takes.
+    A turn is in random order, as what ran before a call has its part in how long it takes. One more goes
+    before, untimed: a program's second call took twice as long where others had been compiled in between,
+    and their memory lay among its own.
     Accelerators get several calls at once, whose start-up then overlaps.
 
     Args:
@@ -92,6 +94,8 @@ def interleaved(
     at_once = 1 if jax.default_backend() == "cpu" else 20
     if not warm:
         first_calls(forms)
+    for call in forms.values():
+        jax.block_until_ready(call())
     times: dict[Form, list[float]] = {name: [] for name in forms}
     turns, names = np.random.default_rng(0), list(forms)
     begun = time.perf_counter()
