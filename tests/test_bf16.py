@@ -89,7 +89,7 @@ def test_gradients_point_where_those_of_float32_do(net, width):
 
 @pytest.mark.parametrize("convolve", [winograd.convolve, patches.convolve])
 def test_sums_of_products_are_in_float32(convolve):
-    """Of a thousand ones and more, which bfloat16 cannot count: it has 8 digits."""
+    """Of 333 ones, where bfloat16, of 8 binary digits, counts to 256."""
     options = {} if convolve is winograd.convolve else {"stride": 1}
     x = jnp.ones((1, 4, 4, 333), jnp.bfloat16)
     kernel = jnp.zeros((3, 3, 333, 1)).at[1, 1].set(1)

@@ -1,3 +1,5 @@
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -6,7 +8,7 @@ import pytest
 from jax import lax
 
 from experiments import models
-from experiments.models import common, products, winograd, wrn
+from experiments.models import common, patches, products, winograd, wrn
 from lgnn_jax import ConvLayout
 from lgnn_jax.layout import path_name
 
@@ -128,24 +130,25 @@ def test_the_cpu_form_of_a_convolution_has_the_same_numbers(channels, side, size
 
         return jax.value_and_grad(loss, (0, 1), has_aux=True)(x, kernel)
 
-    ours = value_and_gradients(common.convolve)
+    ours = value_and_gradients(common._by_matrix_products)
     stock = value_and_gradients(common._by_convolution)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-4), ours, stock)
 
 
-def in_float64(x, kernel, cotangent):
-    """A 3x3 convolution and its gradients as sums over taps, in double precision."""
+def in_float64(x, kernel, cotangent, stride=1):
+    """A convolution and its gradients as sums over taps, in double precision."""
     x, kernel, cotangent = (np.asarray(value, np.float64) for value in (x, kernel, cotangent))
-    height, width = x.shape[1:3]
-    padded, out = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), 0.0
-    of_padded, of_kernel = np.zeros_like(padded), np.zeros_like(kernel)
-    for i in range(3):
-        for j in range(3):
-            seen = padded[:, i : i + height, j : j + width]
-            out = out + seen @ kernel[i, j]
-            of_kernel[i, j] = np.tensordot(seen, cotangent, ((0, 1, 2), (0, 1, 2)))
-            of_padded[:, i : i + height, j : j + width] += cotangent @ kernel[i, j].T
-    return out, of_padded[:, 1:-1, 1:-1], of_kernel
+    (height, width), (rows, columns) = x.shape[1:3], kernel.shape[:2]
+    padded = np.pad(x, ((0, 0), (rows // 2,) * 2, (columns // 2,) * 2, (0, 0)))
+    out, of_padded, of_kernel = 0.0, np.zeros_like(padded), np.zeros_like(kernel)
+    for i in range(rows):
+        for j in range(columns):
+            seen = np.s_[:, i : i + height : stride, j : j + width : stride]
+            out = out + padded[seen] @ kernel[i, j]
+            of_kernel[i, j] = np.tensordot(padded[seen], cotangent, ((0, 1, 2), (0, 1, 2)))
+            of_padded[seen] += cotangent @ kernel[i, j].T
+    of_x = of_padded[:, rows // 2 : rows // 2 + height, columns // 2 : columns // 2 + width]
+    return out, of_x, of_kernel
 
 
 @pytest.mark.parametrize(
@@ -171,16 +174,46 @@ def test_winograds_form_is_exact_and_repeats_itself(batch, height, width, channe
         jax.tree.map(np.testing.assert_array_equal, all_three(x, kernel, cotangent), found)
 
 
+@pytest.mark.parametrize(
+    "form, shape, kernel_shape, stride, errors",
+    [
+        ("patches", (4, 8, 8, 6), (3, 3, 6, 5), 2, (2**-8, 2**-8, 1e-6)),
+        ("patches", (4, 5, 8, 6), (3, 5, 6, 7), 2, (2**-8, 2**-8, 1e-6)),
+        ("patches", (4, 7, 6, 3), (3, 3, 3, 8), 1, (2**-8, 2**-8, 1e-6)),
+        # The factors of its products are rounded once more.
+        ("winograd", (4, 8, 6, 16), (3, 3, 16, 8), 1, (2**-6, 2**-6, 2**-7)),
+    ],
+)
+def test_in_bfloat16_factors_and_results_alone_are_rounded(form, shape, kernel_shape, stride, errors):
+    draw = np.random.default_rng(0).standard_normal
+    x, kernel = jnp.asarray(draw(shape), jnp.bfloat16), jnp.asarray(draw(kernel_shape), jnp.bfloat16)
+    patches_with_stride = functools.partial(patches.convolve, stride=stride)
+
+    @jax.jit
+    def all_three(x, kernel, cotangent):
+        convolve = winograd.convolve if form == "winograd" else patches_with_stride
+        out, pull = jax.vjp(convolve, x, kernel.astype(jnp.float32))
+        return out, *pull(cotangent.astype(out.dtype))
+
+    sizes = [-(-side // stride) for side in shape[1:3]]
+    cotangent = jnp.asarray(draw((shape[0], *sizes, kernel_shape[-1])), jnp.bfloat16)
+    found = all_three(x, kernel, cotangent)
+    assert [value.dtype for value in found] == [jnp.bfloat16, jnp.bfloat16, jnp.float32]
+    for value, expected, error in zip(found, in_float64(x, kernel, cotangent, stride), errors, strict=True):
+        np.testing.assert_allclose(np.float64(value), expected, atol=error * np.abs(expected).max())
+
+
 def test_the_cpu_form_is_for_cpus_alone():
     def operations(platform):
-        x, kernel = jnp.zeros((2, 4, 4, 6)), jnp.zeros((3, 3, 6, 5))
-        traced = jax.jit(lambda x, k: common.max_pool(common.convolve(x, k))).trace(x, kernel)
-        return traced.lower(lowering_platforms=(platform,)).as_text()
+        x, kernel = jnp.zeros((2, 4, 4, 6), jnp.bfloat16), jnp.zeros((3, 3, 6, 5))
+        loss = jax.grad(lambda x, k: common.max_pool(common.convolve(x, k)).sum(), (0, 1))
+        return jax.jit(loss).trace(x, kernel).lower(lowering_platforms=(platform,)).as_text()
 
-    assert "stablehlo.convolution" not in operations("cpu")
+    assert "stablehlo.convolution" not in operations("cpu") and "LayoutConstraint" in operations("cpu")
     for platform in ("cuda", "tpu"):
         text = operations(platform)
         assert "stablehlo.convolution" in text and "stablehlo.reduce_window" in text
+        assert "LayoutConstraint" not in text
 
 
 def test_max_pooling_is_flaxs_with_its_gradient():
@@ -211,6 +244,7 @@ def test_dropout_masks_belong_to_examples():
     together = masks([3, 1, 9, 4])
     np.testing.assert_array_equal(together[:2], masks([3, 1]))
     np.testing.assert_array_equal(together[2:], masks([9, 4]))
+    assert (together[0] != together[1]).any()
     assert set(np.unique(together).round(4)) == {0.0, np.float32(1 / 0.7).round(4)}
     assert float((together == 0).mean()) == pytest.approx(0.3, abs=0.06)
     np.testing.assert_array_equal(dropout.apply({}, x, train=False, examples=jnp.arange(4)), x)

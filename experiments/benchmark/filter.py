@@ -233,7 +233,7 @@ def _gaussian(sigma: float) -> np.ndarray:
     return np.outer(taps, taps).astype(np.float32) / np.float32(taps.sum() ** 2)
 
 
-def step_seconds(net: str, batch: int, steps: int = 3) -> float:
+def step_seconds(net: str, batch: int, repeats: int = 2) -> float:
     """The shortest of a few whole training steps with lgnn, in seconds."""
     call = noise.Training(noise.pictures(batch), net=net, variant="constant")
-    return min(interleaved({net: call}, steps - 1)[net])
+    return min(interleaved({net: call}, repeats)[net])

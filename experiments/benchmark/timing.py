@@ -80,8 +80,8 @@ def interleaved(
     """Seconds a call, every form in turn, so that whatever else the machine does meets them all.
 
     A turn is in random order, as what ran before a call has its part in how long it takes. One more goes
-    before, untimed: a program's second call took twice as long where others had been compiled in between,
-    and their memory lay among its own.
+    before, untimed: a program's second call took twice as long as later ones where others were compiled
+    in between.
     Accelerators get several calls at once, whose start-up then overlaps.
 
     Args:

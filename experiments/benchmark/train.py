@@ -87,7 +87,8 @@ class Peer(NamedTuple):
     default=60.0,
     show_default=True,
     type=click.FloatRange(0),
-    help="How long the repeats of a net may take, in training and again in inference. There are two in any case.",
+    help="How long the repeats of a net may take, in training and again in inference, beside two calls of every "
+    "form that are not timed. There are two in any case.",
 )
 @click.option("--torch-compile", is_flag=True, help="Try torch.compile too, which takes minutes.")
 @click.option(

@@ -28,7 +28,8 @@ def normal(deviation: float) -> Any:
 def convolve(x: Array, kernel: Array, stride: int = 1) -> Array:
     """Convolution of ``x`` (batch, height, width, in) with an HWIO kernel of odd size, zero padded by half.
 
-    It is computed in the type of ``x``, with sums in float32, whatever the kernel's type.
+    It is computed in the type of ``x``, with sums in float32, whatever the kernel's type. It has gradients in
+    reverse mode alone, and within ``jax.shard_map`` only with ``check_vma=False``.
 
     On a CPU backend alone it is computed as matrix products: XLA's own CPU convolution is up to a
     hundred times slower on maps of a few pixels and several times slower on wide ones.
@@ -156,9 +157,10 @@ class Dropout(nn.Module):
 
 
 def _bernoulli(key: Array, probability: float, shape: tuple[int, ...]) -> Array:
-    """Draws of ``shape``, true with a probability to the nearest of 65536ths.
+    """Draws of ``shape``, of one axis or more, true with a probability to the nearest of 65536ths.
 
-    Two draws share 32 random bits, since to make the bits took 4 % of a step of WRN-16-8 on a CPU.
+    Two draws share 32 random bits, since to make the bits took 4 % of a step of WRN-16-8 on a CPU; JAX
+    makes as many for 16 of them.
     """
     bits = jax.random.bits(key, (-(-shape[0] // 2), *shape[1:]), jnp.uint32)
     halves = jnp.concatenate([bits >> 16, bits & 0xFFFF])[: shape[0]]

@@ -1,4 +1,4 @@
-"""Convolution as one matrix product: every output pixel's patch of the input as a row, times the kernel."""
+"""Convolution as one matrix product (im2col): every output pixel's patch of the input times the kernel."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import jax.numpy as jnp
 
 from experiments.models.products import (
     Line,
-    interleaved,
+    depth_to_space,
     over_pixels,
+    separable,
     shifted,
     times_matrix,
     times_transpose,
@@ -33,17 +34,15 @@ def _forward(x: Array, kernel: Array, stride: int) -> tuple[Array, tuple[Array, 
 
 
 def _backward(stride: int, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
-    """The adjoint of every stage, in turn; what JAX derives for strides pads nine times with gaps."""
+    """The adjoint of every stage, in turn; JAX derives a padding with gaps for every tap of the kernel."""
     x, kernel = saved
     rows, columns = kernel.shape[:2]
     of_kernel = over_pixels(_patches(x, (rows, columns), stride), gradient).reshape(kernel.shape)
     of_patches = times_transpose(gradient, _matrix(kernel, x.dtype))
-    places = jnp.split(of_patches, rows * columns, axis=-1)
-    lines = [
-        _from_places(places[start : start + columns], 2, stride) for start in range(0, len(places), columns)
-    ]
-    grid = [_from_places(line, 1, stride) for line in zip(*lines, strict=True)]
-    of_x = interleaved(list(zip(*grid, strict=True)))[:, : x.shape[1], : x.shape[2]]
+    taps = jnp.split(of_patches, rows * columns, axis=-1)
+    grid = [taps[start : start + columns] for start in range(0, len(taps), columns)]
+    along_rows, along_columns = (functools.partial(_from_taps, axis=axis, stride=stride) for axis in (2, 1))
+    of_x = depth_to_space(separable(grid, along_rows, along_columns))[:, : x.shape[1], : x.shape[2]]
     return of_x.astype(x.dtype), of_kernel.astype(kernel.dtype)
 
 
@@ -66,11 +65,11 @@ def _patches(x: Array, size: tuple[int, int], stride: int) -> Array:
     return jnp.concatenate(slices, axis=-1)
 
 
-def _from_places(line: Line, axis: int, stride: int) -> Line:
-    """What the places of all patches along an axis add to every ``stride``-th pixel, from each of the first."""
+def _from_taps(line: Line, axis: int, stride: int) -> Line:
+    """The adjoint of patches along one axis (col2im): for every residue of the stride, its pixels' sums."""
     sums = []
-    for first in range(stride):
-        moves = [(first + len(line) // 2 - place, part) for place, part in enumerate(line)]
+    for residue in range(stride):
+        moves = [(residue + len(line) // 2 - tap, part) for tap, part in enumerate(line)]
         parts = [shifted(part, axis, -by // stride) for by, part in moves if by % stride == 0]
         sums.append(sum(parts[1:], parts[0]) if parts else jnp.zeros_like(line[0]))
     return sums

@@ -5,7 +5,7 @@ A map is ``(batch, height, width, channels)``. Products are summed in float32.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -33,9 +33,10 @@ def over_pixels(x: Array, y: Array) -> Array:
     x, y = x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1])
     if x.dtype != jnp.bfloat16:
         return _product(x, y, 0, 0)
-    # XLA's CPU compiler multiplies bfloat16 only where matrices lie in rows, and makes others float32 first,
-    # which takes twice as long. To turn this one around takes a fifth of what is won.
-    return _in_rows(_product(_in_rows(_in_rows(x).T), y, 1, 0))
+    # On CPUs with bfloat16 instructions XLA uses them only if both matrices are row-major and contracted over
+    # the last axis of one and the first of the other. So x is transposed in memory, where these constraints
+    # keep it; that takes a fifth of the time that it saves (jax 0.10.2).
+    return _row_major(_product(_row_major(_row_major(x).T), y, 1, 0))
 
 
 def shifted(x: Array, axis: int, by: int) -> Array:
@@ -44,8 +45,17 @@ def shifted(x: Array, axis: int, by: int) -> Array:
     return lax.pad(x, zero, [(by, -by, 0) if i == axis else (0, 0, 0) for i in range(x.ndim)])
 
 
-def interleaved(grid: Grid) -> Array:
-    """A grid of maps as one map, whose every ``[row][column]`` pixel is of that member."""
+def separable(
+    grid: Grid, along_rows: Callable[[Line], Line], along_columns: Callable[[Line], Line]
+) -> Grid:
+    """A linear transform of a grid's rows, then of its columns."""
+    rows = [along_rows(line) for line in grid]
+    columns = [along_columns(line) for line in zip(*rows, strict=True)]
+    return list(zip(*columns, strict=True))
+
+
+def depth_to_space(grid: Grid) -> Array:
+    """A grid of maps as one map, every block of whose pixels has one of each ``[row][column]``."""
     y = jnp.stack([jnp.stack(row, axis=3) for row in grid], axis=2)
     batch, height, rows, width, columns, channels = y.shape
     return y.reshape(batch, rows * height, columns * width, channels)
@@ -55,6 +65,5 @@ def _product(a: Array, b: Array, over_a: int, over_b: int) -> Array:
     return lax.dot_general(a, b, (((over_a,), (over_b,)), ((), ())), preferred_element_type=jnp.float32)
 
 
-def _in_rows(matrix: Array) -> Array:
-    """``matrix`` with its rows one after the other in memory."""
+def _row_major(matrix: Array) -> Array:
     return with_layout_constraint(matrix, Layout((0, 1)))

@@ -14,6 +14,7 @@ In bfloat16 only the factors of the products are rounded; their sums and the tra
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -24,8 +25,9 @@ from jax import lax
 from experiments.models.products import (
     Grid,
     Line,
-    interleaved,
+    depth_to_space,
     over_pixels,
+    separable,
     shifted,
     times_matrix,
     times_transpose,
@@ -41,7 +43,7 @@ def convolve(x: Array, kernel: Array) -> Array:
     It is computed in the type of ``x``.
     """
     products = _paired(times_matrix, _windows(x), _weights(kernel, x.dtype))
-    return interleaved(_both_ways(_to_outputs, products)).astype(x.dtype)
+    return depth_to_space(separable(products, _to_outputs, _to_outputs)).astype(x.dtype)
 
 
 def _forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
@@ -57,10 +59,9 @@ def _backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array
     spread = _tiles(gradient)
     of_weights = _paired(over_pixels, _windows(x), spread)
     of_windows = _paired(times_transpose, spread, _weights(kernel, x.dtype))
-    rows = [_from_windows(line, axis=2) for line in of_windows]
-    columns = [_from_windows(line, axis=1) for line in zip(*rows, strict=True)]
-    of_x = interleaved(list(zip(*columns, strict=True)))
-    of_kernel = jnp.stack([jnp.stack(line) for line in _both_ways(_from_weights, of_weights)])
+    along_rows, along_columns = (functools.partial(_from_windows, axis=axis) for axis in (2, 1))
+    of_x = depth_to_space(separable(of_windows, along_rows, along_columns))
+    of_kernel = jnp.stack([jnp.stack(line) for line in separable(of_weights, _from_weights, _from_weights)])
     return of_x.astype(x.dtype), of_kernel.astype(kernel.dtype)
 
 
@@ -70,8 +71,11 @@ convolve.defvjp(_forward, _backward)
 def _windows(x: Array) -> Grid:
     """B'dB: a 4x4 grid of ``(batch, height / 2, width / 2, in)``."""
     height, width = x.shape[1:3]
-    # Behind the barrier the sixteen transforms read padded bfloat16 rather than twice as much in float32.
-    padded = lax.optimization_barrier(jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))).astype(jnp.float32)
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    if x.dtype == jnp.bfloat16:
+        # The sixteen transforms then read this, rather than twice as much in float32.
+        padded = lax.optimization_barrier(padded)
+    padded = padded.astype(jnp.float32)
 
     def differences(line):
         first, second, third, fourth = line
@@ -98,7 +102,7 @@ def _weights(kernel: Array, dtype: Any) -> Grid:
         outer = (first + third) * 0.5
         return first, outer + second * 0.5, outer - second * 0.5, third
 
-    return _rounded(_both_ways(spread, kernel.astype(jnp.float32)), dtype)
+    return _rounded(separable(kernel.astype(jnp.float32), spread, spread), dtype)
 
 
 def _from_weights(line: Line) -> Line:
@@ -123,13 +127,6 @@ def _tiles(y: Array) -> Grid:
 
     rows = spread(wide[:, 0::2], wide[:, 1::2])
     return _rounded([spread(row[:, :, 0::2], row[:, :, 1::2]) for row in rows], y.dtype)
-
-
-def _both_ways(transform: Callable[[Line], Line], grid: Grid) -> Grid:
-    """A transform along the rows of a grid, then along its columns."""
-    rows = [transform(row) for row in grid]
-    columns = [transform(column) for column in zip(*rows, strict=True)]
-    return list(zip(*columns, strict=True))
 
 
 def _rounded(grid: Grid, dtype: Any) -> Grid:
