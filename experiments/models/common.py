@@ -50,10 +50,11 @@ def _by_convolution(x: Array, kernel: Array, *, stride: int) -> Array:
 
 
 def _by_matrix_products(x: Array, kernel: Array, *, stride: int) -> Array:
-    """Winograd's form wherever it exists, except on three channels, where it takes twice the time.
+    """Winograd's form wherever it exists, except on three channels, where it takes 2.2 to 2.7 times as long.
 
-    Against patches times a matrix, forward and backward, in batches of 128 on two cores, it takes 0.45 of
-    the time on 8x8 maps with 256 channels and on 32x32 with 128, 0.6 on 4x4 with 512 and on 16x16 with 16.
+    Against patches times a matrix, forward and backward, in batches of 128 on two cores, in float32 and
+    bfloat16, it takes 0.45 of the time on 8x8 maps with 256 channels, 0.5 on 32x32 with 128 and on 4x4 with
+    512, 0.6 to 0.8 on 2x2 with 512 and on 16x16 with 16.
     """
     even = x.shape[1] % 2 == 0 and x.shape[2] % 2 == 0
     if kernel.shape[:2] == (3, 3) and stride == 1 and even and x.shape[-1] > 3:
