@@ -76,14 +76,19 @@ def test_the_first_forward_pass_gives_scores_and_statistics(net):
     assert jax.tree.all(jax.tree.map(lambda a, b: bool((a != b).any()), before, after["batch_stats"]))
 
 
+def initialised(net):
+    draw = jax.jit(functools.partial(net.init, train=False))
+    return draw(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))["params"]
+
+
 def test_initialisations_have_the_recipes_deviations():
-    vgg = models.build("vgg11").init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False)["params"]
+    vgg = initialised(models.build("vgg11"))
     assert np.std(vgg["conv_5"]["kernel"]) == pytest.approx((2 / (9 * 512)) ** 0.5, rel=0.01)
     assert np.std(vgg["conv_0"]["kernel"]) == pytest.approx((2 / (9 * 64)) ** 0.5, rel=0.05)
     assert np.abs(vgg["conv_5"]["kernel"]).max() > 4 * (2 / (9 * 512)) ** 0.5  # Not truncated.
     assert np.std(vgg["dense"]["kernel"]) == pytest.approx(0.01, rel=0.02)
     net = models.build("wrn16-8", width=0.25)
-    wide = net.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False)["params"]
+    wide = initialised(net)
     assert np.std(wide["group_2_block_1"]["conv_0"]["kernel"]) == pytest.approx(
         (2 / (9 * 128)) ** 0.5, rel=0.02
     )
@@ -128,7 +133,7 @@ def test_the_cpu_form_of_a_convolution_has_the_same_numbers(channels, side, size
             out = convolution(x, kernel, stride=stride)
             return (out * jnp.cos(jnp.arange(out.size).reshape(out.shape))).sum(), out
 
-        return jax.value_and_grad(loss, (0, 1), has_aux=True)(x, kernel)
+        return jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(x, kernel)
 
     ours = value_and_gradients(common._by_matrix_products)
     stock = value_and_gradients(common._by_convolution)
@@ -206,7 +211,7 @@ def test_in_bfloat16_factors_and_results_alone_are_rounded(form, shape, kernel_s
 def test_the_cpu_form_is_for_cpus_alone():
     def operations(platform):
         x, kernel = jnp.zeros((2, 4, 4, 6), jnp.bfloat16), jnp.zeros((3, 3, 6, 5))
-        loss = jax.grad(lambda x, k: common.max_pool(common.convolve(x, k)).sum(), (0, 1))
+        loss = jax.value_and_grad(lambda x, k: common.max_pool(common.convolve(x, k)).sum(), (0, 1))
         return jax.jit(loss).trace(x, kernel).lower(lowering_platforms=(platform,)).as_text()
 
     assert "stablehlo.convolution" not in operations("cpu") and "LayoutConstraint" in operations("cpu")
