@@ -53,7 +53,7 @@ def filter_command(nets: str, repeats: int, batches: str, no_steps: bool) -> Non
     names = noise.chosen(nets, models.NETS, "net")
     torch = importlib.util.find_spec("torch") is not None
     if not torch:
-        cli.say("PyTorch is not installed; its columns are left out (pip install torch)")
+        cli.say("PyTorch is not installed; its columns stay empty (pip install torch)")
     rows, lines = [], []
     for index, name in enumerate(names):
         cli.say(f"{name} ...")

@@ -88,7 +88,8 @@ class Peer(NamedTuple):
     show_default=True,
     type=click.FloatRange(0),
     help="How long the repeats of a net may take, in training and again in inference, beside two calls of every "
-    "form that are not timed. There are two in any case.",
+    "form that are not timed, of which the first compiles, in training for half a minute on two cores. "
+    "There are two in any case.",
 )
 @click.option("--torch-compile", is_flag=True, help="Try torch.compile too, which takes minutes.")
 @click.option(
@@ -132,7 +133,7 @@ def train_command(
         if profiled:
             shares += [[net, kind, *_shares(runs[kind, "LGNN"])] for kind in kinds]
     where = f"{machine()}{f', PyTorch {peer.version}' if peer else ''}"
-    print(f"{where}; images/s, median (quartiles). Width {width:g}.")
+    print(f"{where}; images/s, median (quartiles); compiling: baseline, LGNN. Width {width:g}.")
     print("", f"Training, batch {batch}:", "", *report.table(_HEADER, training), sep="\n")
     print("", f"Inference, batch {inference_batch}:", "", *report.table(_HEADER, inference), sep="\n")
     if profiled:
@@ -148,14 +149,14 @@ _SHARES = ["net", "precision", "ms a step", *profile.GROUPS, "in the trace"]
 def _peer(compiled: bool) -> Peer | None:
     """PyTorch where it can compute what JAX does, or None, with a line that says why not."""
     if importlib.util.find_spec("torch") is None:
-        cli.say("PyTorch is not installed; its columns are left out (pip install torch)")
+        cli.say("PyTorch is not installed; its columns stay empty (pip install torch)")
         return None
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # Leaves PyTorch room on a GPU.
     import torch
 
     device = peer_nets.device_name()
     if device is None:
-        cli.say("PyTorch has no such device, or there are several; its columns are left out")
+        cli.say("PyTorch has no such device, or there are several; its columns stay empty")
         return None
     return Peer(device, torch.__version__.split("+")[0], compiled)
 
