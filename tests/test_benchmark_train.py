@@ -1,5 +1,7 @@
 import functools
 import importlib.util
+import pathlib
+import subprocess
 import sys
 
 import jax
@@ -66,6 +68,25 @@ def test_a_profile_says_where_the_time_goes(shallow, without_torch, monkeypatch,
     shares = dict(zip(rows[4], rows[5], strict=True))
     assert sum(float(shares[name][:-1]) for name in profile.GROUPS) == pytest.approx(100, abs=0.5)
     assert float(shares["matrix products"][:-1]) > 0 and float(shares["optimizer, lgnn"][:-1]) > 0
+
+
+def test_a_trace_is_read_where_warnings_are_errors(tmp_path):
+    """jaxlib 0.12 aborted the process, at the first statistics that are read in it."""
+    program = """
+import pathlib, sys, warnings, jax, jax.numpy as jnp
+from experiments.benchmark import profile
+x = jnp.ones((64, 64))
+compiled = jax.jit(lambda x: jnp.sin(x @ x)).lower(x).compile()
+with jax.profiler.trace(sys.argv[1]):
+    compiled(x).block_until_ready()
+warnings.simplefilter("error")
+places = dict(profile._INSTRUCTION.findall(compiled.as_text()))
+assert profile._spent(pathlib.Path(sys.argv[1]), places)[profile.OTHER] > 0
+"""
+    root = pathlib.Path(__file__).parent.parent
+    command = [sys.executable, "-c", program, tmp_path]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("precision", ["float32", BF16])
