@@ -255,7 +255,7 @@ def test_a_step_looks_at_the_part_of_the_canvas_that_is_the_picture():
     assert found.values > 0.99 and not found.dead.any()
 
 
-def test_a_channels_picture_depends_on_key_and_channel_alone():
+def test_a_channels_picture_depends_on_key_and_channel_alone_to_rounding():
     setting = dataclasses.replace(SMALL, steps=16)
     calls, traces = [], []
 
@@ -271,7 +271,9 @@ def test_a_channels_picture_depends_on_key_and_channel_alone():
     again = visualise(responses, "second", [3, 0, 3], **(options | dict(key=jax.random.key_data(old))))
     assert len(traces) == 2 * in_two_batches  # Compiled once a call, however many batches.
     assert again.units.tolist() == [3, 0, 3]
-    np.testing.assert_array_equal(again.pictures[0], again.pictures[2])
+    np.testing.assert_allclose(
+        again.pictures[0], again.pictures[2], atol=1e-5
+    )  # Rounding depends on the place.
     np.testing.assert_allclose(again.pictures, every.pictures[[3, 0, 3]], atol=1e-4)
     np.testing.assert_allclose(again.start, every.start[[3, 0, 3]], rtol=1e-4, atol=1e-6)
     assert (every.values > every.start).all() and not every.dead.any()

@@ -169,7 +169,7 @@ def visualise(
     """A picture for every channel of a layer that excites it as much as possible.
 
     A channel's picture depends on ``key`` and on its index; to rounding, which the steps amplify, it does
-    not depend on the other channels or on the batch. Everything is compiled once a call.
+    not depend on the other channels, on the batch or on its place there. Everything is compiled once a call.
 
     Args:
       responses: ``responses(images)`` gives by layer an array ``(batch, ..., units)``, the dots being
