@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from lgnn_jax import Grid
-from lgnn_jax.inspect import atlas
-from lgnn_jax.inspect.responses import accumulate
+from lgnn_jax.inspect import accumulate, atlas
 
 pytest.importorskip("PIL")
 NAMES = ['"><img src=x onerror=alert(1)>', "</script><script>alert(2)</script>", "tabby & 'cat' – 猫"]
@@ -134,6 +133,14 @@ def test_pictures_are_as_they_were_given(tmp_path):
     # Lossy: of noise, the means of 8x8 pixels remain.
     means = [x.reshape(2, 8, 2, 8, 3).mean((1, 3)) for x in (shown, given)]
     np.testing.assert_allclose(*means, atol=0.1)
+
+
+def test_the_files_of_the_script_are_all_on_the_page(tmp_path):
+    page, _ = write(tmp_path)
+    text, folder = page.read_text(), pathlib.Path(atlas.__file__).parent / "web"
+    files = sorted(folder.glob("*.js"))
+    assert files and all(text.count(file.read_text()) == 1 for file in files)
+    assert text.count("<script>") == 1
 
 
 def test_the_schema_names_every_field(tmp_path):

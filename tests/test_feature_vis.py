@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from lgnn_jax.inspect import feature_vis
-from lgnn_jax.inspect.feature_vis import (
+from lgnn_jax.inspect import (
     LUCID,
     SMALL,
     FeatureVisualisation,
@@ -17,6 +16,7 @@ from lgnn_jax.inspect.feature_vis import (
     share_beyond,
     visualise,
 )
+from lgnn_jax.inspect import _feature_vis as feature_vis
 
 KEY = jax.random.key(0)
 STILL = Setting(steps=80, learning_rate=0.3, pad=0, jitter=0, scales=(1.0,), angles=(0.0,), jitter_after=0)

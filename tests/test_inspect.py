@@ -4,8 +4,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from lgnn_jax import Grid
-from lgnn_jax.inspect import plots
-from lgnn_jax.inspect.filters import cosine_by_offset, cosine_maps, gram_maps, magnitudes, tiles
+from lgnn_jax.inspect import cosine_by_offset, cosine_maps, gram_maps, magnitudes, plots, tiles
 
 
 def noise(*shape):

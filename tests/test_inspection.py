@@ -14,7 +14,7 @@ from experiments import cli
 from experiments.inspect.__main__ import main
 from experiments.inspect.networks import read_config
 from experiments.inspect.pictures import SETTINGS
-from lgnn_jax.inspect.feature_vis import SMALL, FeatureVisualisation, visualise
+from lgnn_jax.inspect import SMALL, FeatureVisualisation, visualise
 
 
 def command(arguments, monkeypatch, capsys):

@@ -3,6 +3,8 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 import lgnn_jax
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -38,6 +40,31 @@ def test_the_public_names_are_the_contract():
         "topography".split()
     )
     assert all(hasattr(lgnn_jax, name) for name in lgnn_jax.__all__)
+
+
+def test_inspect_has_every_name_in_one_place():
+    from lgnn_jax import inspect
+
+    names = """
+        linen_responses nnx_responses linen_silencer accumulate Responses ResponseStatistics class_maps
+        visualise SMALL LUCID Setting FeatureVisualisation excitation share_beyond Beyond
+        regions Region per_class_accuracy silence_effect SilenceEffect linear_probe Probe pool_blocks
+        tiles cosine_maps cosine_by_offset gram_maps magnitudes Magnitudes atlas plots
+    """
+    assert sorted(inspect.__all__) == sorted(names.split())
+    assert all(hasattr(inspect, name) for name in inspect.__all__)
+    assert (
+        callable(inspect.regions) and callable(inspect.atlas.write) and callable(inspect.plots.class_maps)
+    )
+
+
+@pytest.mark.parametrize("missing", ["matplotlib", "PIL"])
+def test_inspect_without_its_extra_says_what_to_install(missing):
+    code = f"import sys, lgnn_jax; sys.modules[{missing!r}] = None; import lgnn_jax.inspect"
+    failed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    said = f'lgnn_jax.inspect needs {missing}, which its extra brings: pip install "lgnn_jax[inspect]"'
+    assert failed.stderr.splitlines()[-1] == f"ImportError: {said}"
+    assert "During handling" not in failed.stderr
 
 
 def test_the_readmes_examples_run():

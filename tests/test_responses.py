@@ -11,11 +11,20 @@ from sklearn.linear_model import LogisticRegression
 
 from experiments import models
 from lgnn_jax import Grid
-from lgnn_jax.inspect import plots
-from lgnn_jax.inspect.capture import linen_responses, linen_silencer, nnx_responses
-from lgnn_jax.inspect.probe import linear_probe, pool_blocks
-from lgnn_jax.inspect.regions import Region, per_class_accuracy, regions, silence_effect
-from lgnn_jax.inspect.responses import accumulate, class_maps
+from lgnn_jax.inspect import (
+    Region,
+    accumulate,
+    class_maps,
+    linear_probe,
+    linen_responses,
+    linen_silencer,
+    nnx_responses,
+    per_class_accuracy,
+    plots,
+    pool_blocks,
+    regions,
+    silence_effect,
+)
 
 CLASSES, UNITS = 5, 12
 SUPERCLASSES = np.array([0, 1, 0, 1, 1])

@@ -22,8 +22,7 @@ from experiments.inspect.networks import read_config
 from experiments.models import vgg
 from experiments.run.augment import normalise
 from experiments.run.weights import load_weights
-from lgnn_jax.inspect.capture import linen_responses
-from lgnn_jax.inspect.feature_vis import LUCID, SMALL, Setting, excitation, visualise
+from lgnn_jax.inspect import LUCID, SMALL, Setting, excitation, linen_responses, visualise
 
 SETTINGS = {"small": SMALL, "lucid": LUCID}
 _FEWEST = 16  # Steps that are tried; twice as many as there are between reports of progress.

@@ -79,7 +79,7 @@ def draw(job: Job, pictures: str) -> list[str]:
 
 def _inspect(job: Job, line: Line, baseline: Line, target: pathlib.Path, pictures: str) -> None:
     """Tables and figures of one run beside its baseline."""
-    from experiments.inspect.__main__ import main  # Takes matplotlib and time, and tables need neither.
+    from experiments.inspect.__main__ import main  # Takes time, and tables do not need it.
 
     folders = [str(job.options.out / shown.configs[0].name) for shown in (line, baseline)]
     options = ["--data", job.options.data, "--pictures", pictures, "--out", str(target)]

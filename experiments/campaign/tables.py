@@ -18,7 +18,7 @@ from experiments.machine.files import write_text
 from experiments.run import results
 from experiments.run.progress import duration
 from lgnn_jax import Grid
-from lgnn_jax.inspect.filters import magnitudes
+from lgnn_jax.inspect import magnitudes
 
 Entry = dict[str, Any]
 _NOT_YET = "not yet run"

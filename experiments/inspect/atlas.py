@@ -8,8 +8,7 @@ from typing import Any
 
 from experiments import data as datasets
 from experiments.inspect.networks import Network
-from lgnn_jax.inspect import atlas
-from lgnn_jax.inspect.feature_vis import FeatureVisualisation
+from lgnn_jax.inspect import FeatureVisualisation, atlas
 
 
 def write_atlas(

@@ -13,11 +13,7 @@ from matplotlib.figure import Figure
 from experiments import data as datasets
 from experiments.inspect.networks import Network
 from lgnn_jax import Grid
-from lgnn_jax.inspect import plots
-from lgnn_jax.inspect.feature_vis import FeatureVisualisation
-from lgnn_jax.inspect.filters import cosine_maps
-from lgnn_jax.inspect.regions import Region, regions
-from lgnn_jax.inspect.responses import class_maps
+from lgnn_jax.inspect import FeatureVisualisation, Region, class_maps, cosine_maps, plots, regions
 
 _FIGURE_2 = ((1, 1), (1, 3), (1, 5))  # The paper's filters, as rows and columns of the grid.
 _COLOURS = ("#D55E00", "#0072B2", "#009E73")  # One a filter or a class, told apart with any colour vision.

@@ -19,8 +19,7 @@ from experiments.run.progress import Reporter
 from experiments.run.results import CONFIG, SUMMARY
 from experiments.run.weights import convolutions, load_weights
 from lgnn_jax import Grid
-from lgnn_jax.inspect.capture import linen_responses
-from lgnn_jax.inspect.responses import Responses, ResponseStatistics, accumulate
+from lgnn_jax.inspect import Responses, ResponseStatistics, accumulate, linen_responses
 
 PARTS = 1000  # Of the work on a network, for the progress bar.
 

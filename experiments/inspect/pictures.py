@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments.inspect.networks import PARTS, Network
 from experiments.run.progress import Reporter
-from lgnn_jax.inspect.feature_vis import LUCID, SMALL, FeatureVisualisation, Setting, visualise
+from lgnn_jax.inspect import LUCID, SMALL, FeatureVisualisation, Setting, visualise
 
 SETTINGS = {"small": SMALL, "lucid": LUCID}
 _FORMAT = 1  # Raised when the same setting gives other pictures.

@@ -13,8 +13,7 @@ from experiments.campaign import report
 from experiments.inspect.networks import PARTS, Network
 from experiments.run.progress import Reporter
 from lgnn_jax import Grid, topography
-from lgnn_jax.inspect.filters import magnitudes
-from lgnn_jax.inspect.responses import ResponseStatistics
+from lgnn_jax.inspect import ResponseStatistics, magnitudes
 
 _MAGNITUDES = (
     "Table III of the paper: L2 norms of the first layer's filters, the smallest and largest of those that are not "

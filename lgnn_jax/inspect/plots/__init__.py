@@ -1,8 +1,8 @@
 """Figures; every function returns the figure and the arrays it shows, and shows nothing itself."""
 
-from lgnn_jax.inspect.plots.classes import class_maps
-from lgnn_jax.inspect.plots.pictures import filter_pictures, top_images
-from lgnn_jax.inspect.plots.weights import correlation_maps, first_layer, offset_maps, similarity_maps
+from lgnn_jax.inspect.plots._classes import class_maps
+from lgnn_jax.inspect.plots._pictures import filter_pictures, top_images
+from lgnn_jax.inspect.plots._weights import correlation_maps, first_layer, offset_maps, similarity_maps
 
 __all__ = [
     "class_maps",

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from lgnn_jax.grid import Grid, coordinates
-from lgnn_jax.inspect.plots import canvas
+from lgnn_jax.inspect.plots import _canvas as canvas
 
 
 def top_images(
@@ -28,7 +28,7 @@ def top_images(
     Args:
       images: What ``top`` counts, ``(images, height, width, 1 or 3)``, bytes or floats in [0, 1].
       top: Indices of images, best first, ``(units, top)``, as in
-        :class:`lgnn_jax.inspect.responses.ResponseStatistics`; nine make tiles of 3x3.
+        :class:`lgnn_jax.inspect.ResponseStatistics`; nine make tiles of 3x3.
       grid: The layer's grid, two-dimensional.
       units: Flat indices of the units to draw; None for all. The part of the grid that holds them is drawn.
       axes: Matplotlib axes to draw on; None for a new figure.
@@ -71,7 +71,7 @@ def filter_pictures(
 
     Args:
       pictures: ``(units, height, width, 1 or 3)`` of all units of the grid, bytes or floats in [0, 1], as of
-        :func:`lgnn_jax.inspect.feature_vis.visualise`.
+        :func:`lgnn_jax.inspect.visualise`.
       grid: The layer's grid, two-dimensional.
       units: Flat indices of the units to draw; None for all.
       dead: Which units have no picture, booleans ``(units,)``; they are crossed out.

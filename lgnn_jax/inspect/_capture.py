@@ -1,4 +1,4 @@
-"""The layers' responses of Flax networks: functions for :mod:`lgnn_jax.inspect.responses`."""
+"""The layers' responses of Flax networks: functions for :func:`lgnn_jax.inspect.accumulate`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lgnn_jax.inspect.responses import filled, positive
+from lgnn_jax.inspect._checks import filled, positive
 from lgnn_jax.layout import path_name
 
 
@@ -46,7 +46,7 @@ def linen_responses(
 
     Example:
       >>> import flax.linen as nn, jax, jax.numpy as jnp
-      >>> from lgnn_jax.inspect.capture import linen_responses
+      >>> from lgnn_jax.inspect import linen_responses
       >>> net = nn.Sequential([nn.Conv(8, (3, 3)), nn.relu, nn.Conv(4, (3, 3))])
       >>> images = jnp.ones((2, 5, 5, 3))
       >>> responses = linen_responses(net, net.init(jax.random.key(0), images))
@@ -111,7 +111,7 @@ def nnx_responses(
     Example:
       >>> import jax, jax.numpy as jnp
       >>> from flax import nnx
-      >>> from lgnn_jax.inspect.capture import nnx_responses
+      >>> from lgnn_jax.inspect import nnx_responses
       >>> conv, norm = nnx.Conv(3, 8, (3, 3), rngs=nnx.Rngs(0)), nnx.BatchNorm(8, rngs=nnx.Rngs(0))
       >>> responses = nnx_responses(nnx.Sequential(conv, norm, nnx.relu))
       >>> jax.tree.map(jnp.shape, responses(jnp.ones((2, 5, 5, 3))))
@@ -173,7 +173,7 @@ def linen_silencer(
 
     Example:
       >>> import flax.linen as nn, jax, jax.numpy as jnp
-      >>> from lgnn_jax.inspect.capture import linen_silencer
+      >>> from lgnn_jax.inspect import linen_silencer
       >>> net = nn.Sequential([nn.Conv(4, (1, 1)), lambda x: x.mean((1, 2)), nn.Dense(3)])
       >>> images = jax.random.normal(jax.random.key(0), (5, 4, 4, 3))
       >>> predict = linen_silencer(net, net.init(jax.random.key(1), images), "layers_0", images)

@@ -11,8 +11,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from lgnn_jax.inspect.plots import canvas
-from lgnn_jax.inspect.regions import Region
+from lgnn_jax.inspect._regions import Region
+from lgnn_jax.inspect.plots import _canvas as canvas
 
 
 def class_maps(
@@ -29,7 +29,7 @@ def class_maps(
     to high.
 
     Args:
-      maps: By title of the network ``(classes, m, n)``, as :func:`lgnn_jax.inspect.responses.class_maps`
+      maps: By title of the network ``(classes, m, n)``, as :func:`lgnn_jax.inspect.class_maps`
         gives, or selectivities laid out likewise.
       classes: The classes to draw, by their names.
       regions: By title regions to outline, each on its own class, on a grid without wrapping.

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from lgnn_jax.grid import Grid, coordinates
-from lgnn_jax.inspect.filters import cosine_by_offset, cosine_maps, gram_maps, tiles
-from lgnn_jax.inspect.plots import canvas
+from lgnn_jax.inspect._filters import cosine_by_offset, cosine_maps, gram_maps, tiles
+from lgnn_jax.inspect.plots import _canvas as canvas
 
 _ZOOM = 8  # Of a weight, so that the gaps are narrow.
 
@@ -30,7 +30,7 @@ def first_layer(
       axes: Matplotlib axes to draw on, ``(networks,)``; None for a new figure.
 
     Returns:
-      The figure, and by title what :func:`lgnn_jax.inspect.filters.tiles` gives.
+      The figure, and by title what :func:`lgnn_jax.inspect.tiles` gives.
     """
     pictures = {title: tiles(kernel, grid) for title, kernel in kernels.items()}
     rows, columns = grid.shape
@@ -63,7 +63,7 @@ def offset_maps(
       axes: Matplotlib axes to draw on, ``(networks, layers)``; None for a new figure.
 
     Returns:
-      The figure, and by title and layer what :func:`lgnn_jax.inspect.filters.cosine_by_offset` gives.
+      The figure, and by title and layer what :func:`lgnn_jax.inspect.cosine_by_offset` gives.
     """
     maps = {
         title: {layer: cosine_by_offset(kernel, grids[layer], reach) for layer, kernel in layers.items()}

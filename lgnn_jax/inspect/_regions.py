@@ -9,7 +9,8 @@ import jax
 import numpy as np
 
 from lgnn_jax.grid import Grid, neighbours
-from lgnn_jax.inspect.responses import check_grid, check_labels, positive
+from lgnn_jax.inspect._checks import check_labels, positive
+from lgnn_jax.inspect._statistics import check_grid
 
 
 class Region(NamedTuple):
@@ -37,7 +38,7 @@ def regions(
 
     Args:
       selectivity: t of every class and unit, ``(classes, units)``, as of
-        :meth:`lgnn_jax.inspect.responses.ResponseStatistics.selectivity`. A unit that is NaN for all
+        :meth:`lgnn_jax.inspect.ResponseStatistics.selectivity`. A unit that is NaN for all
         classes (constant) belongs to no region.
       grid: The layer's grid.
       threshold: A unit responds to a class if its t is larger.
@@ -51,7 +52,7 @@ def regions(
 
     Example:
       >>> from lgnn_jax import Grid
-      >>> from lgnn_jax.inspect.regions import regions
+      >>> from lgnn_jax.inspect import regions
       >>> t = [[5, 4, 0, 9], [0, 6, 0, 0]]
       >>> for region in regions(t, Grid((1, 4)), threshold=3):
       ...     print(region.label, region.members.tolist(), region.shared)
@@ -114,7 +115,7 @@ def per_class_accuracy(
       ValueError: If a class has no image, or classes are out of range.
 
     Example:
-      >>> from lgnn_jax.inspect.regions import per_class_accuracy
+      >>> from lgnn_jax.inspect import per_class_accuracy
       >>> per_class_accuracy([0, 1, 1], [0, 0, 1], classes=2).tolist()
       [0.5, 1.0]
     """
@@ -155,7 +156,7 @@ def silence_effect(
 
     Args:
       predict: From a mask ``(units,)``, 0 for silenced units and 1 for others, to the predicted classes
-        ``(images,)``; for Flax linen :func:`lgnn_jax.inspect.capture.linen_silencer`.
+        ``(images,)``; for Flax linen :func:`lgnn_jax.inspect.linen_silencer`.
       labels: The true classes ``(images,)``; every class has an image.
       members: Indices of the units to silence, at least one, none twice.
       units: Number of units of the layer.
@@ -172,7 +173,7 @@ def silence_effect(
 
     Example:
       >>> import jax, numpy as np
-      >>> from lgnn_jax.inspect.regions import silence_effect
+      >>> from lgnn_jax.inspect import silence_effect
       >>> labels = np.array([0, 1, 2, 3])  # Class k is seen by unit k alone, and is called 0 without it.
       >>> predict = lambda mask: np.where(mask[labels] > 0, labels, 0)
       >>> silence_effect(predict, labels, [2], units=4, classes=4, key=jax.random.key(0)).change.tolist()

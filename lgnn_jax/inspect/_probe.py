@@ -14,7 +14,8 @@ import optax
 from jax import lax
 
 from lgnn_jax.grid import Grid, as_shape
-from lgnn_jax.inspect.responses import check_grid, check_labels, positive
+from lgnn_jax.inspect._checks import check_labels, positive
+from lgnn_jax.inspect._statistics import check_grid
 
 _ITERATIONS, _TOLERANCE = 1000, 1e-4
 
@@ -55,7 +56,7 @@ def pool_blocks(features: jax.typing.ArrayLike, grid: Grid, size: Sequence[int])
     Example:
       >>> import numpy as np
       >>> from lgnn_jax import Grid
-      >>> from lgnn_jax.inspect.probe import pool_blocks
+      >>> from lgnn_jax.inspect import pool_blocks
       >>> pool_blocks(np.arange(8.0)[None], Grid((2, 4)), (2, 2)).tolist()
       [[2.5, 4.5]]
     """
@@ -109,7 +110,7 @@ def linear_probe(
 
     Example:
       >>> import numpy as np
-      >>> from lgnn_jax.inspect.probe import linear_probe
+      >>> from lgnn_jax.inspect import linear_probe
       >>> x = np.array([[-2.0, 0.1], [-1.0, 0.0], [1.0, 0.1], [2.0, 0.0]])
       >>> linear_probe(x, [0, 0, 1, 1], [[-3.0, 0.0], [3.0, 0.0]], [0, 1], classes=2).accuracy
       1.0

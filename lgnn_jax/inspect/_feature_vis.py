@@ -30,7 +30,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from lgnn_jax.inspect.responses import Responses, filled, positive
+from lgnn_jax.inspect._accumulate import Responses
+from lgnn_jax.inspect._checks import filled, positive
 
 _DEVIATION = 0.01  # Of the starting spectrum.
 _COLOURS = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
@@ -85,7 +86,7 @@ class Setting:
 
     Example:
       >>> import dataclasses
-      >>> from lgnn_jax.inspect.feature_vis import SMALL
+      >>> from lgnn_jax.inspect import SMALL
       >>> thorough = dataclasses.replace(SMALL, steps=1024)
     """
 
@@ -173,7 +174,7 @@ def visualise(
 
     Args:
       responses: ``responses(images)`` gives by layer an array ``(batch, ..., units)``, the dots being
-        space, as :func:`lgnn_jax.inspect.capture.linen_responses` does; JAX must be able to differentiate
+        space, as :func:`lgnn_jax.inspect.linen_responses` does; JAX must be able to differentiate
         it. Images are floats in [0, 1] ``(batch, height, width, channels)``: subtracting the data set's
         mean and dividing by its deviation is up to ``responses``. It is called with canvases whose size
         depends on the setting, and an image's responses must not depend on the others of its batch.
@@ -196,7 +197,7 @@ def visualise(
 
     Example:
       >>> import dataclasses, jax, jax.numpy as jnp
-      >>> from lgnn_jax.inspect.feature_vis import SMALL, visualise
+      >>> from lgnn_jax.inspect import SMALL, visualise
       >>> def responses(images):  # How red a picture is, and how dark.
       ...     return {"colour": jnp.stack([images[..., 0], -images.mean(-1)], -1)}
       >>> setting = dataclasses.replace(SMALL, steps=20)
@@ -252,7 +253,7 @@ def excitation(responses: Responses, layer: str, images: Any, *, batch: int = 25
 
     Example:
       >>> import numpy as np
-      >>> from lgnn_jax.inspect.feature_vis import excitation
+      >>> from lgnn_jax.inspect import excitation
       >>> images = np.linspace(0, 1, 4, dtype=np.float32).reshape(2, 2, 1, 1)
       >>> excitation(lambda x: {"input": 3 * x}, "input", images).tolist()
       [[0.5], [2.5]]
@@ -315,7 +316,7 @@ def share_beyond(
 
     Example:
       >>> import numpy as np
-      >>> from lgnn_jax.inspect.feature_vis import FeatureVisualisation, share_beyond
+      >>> from lgnn_jax.inspect import FeatureVisualisation, share_beyond
       >>> pictures, one = np.full((1, 2, 2, 1), 0.8, np.float32), np.ones(1)
       >>> made = FeatureVisualisation("input", np.array([0]), pictures, one, one, one < 0)
       >>> images = np.linspace(0, 1, 8, dtype=np.float32).reshape(8, 1, 1, 1) * np.ones((1, 2, 2, 1), np.float32)

@@ -31,7 +31,7 @@ def tiles(kernel: jax.typing.ArrayLike, grid: Grid) -> np.ndarray:
     Example:
       >>> import numpy as np
       >>> from lgnn_jax import Grid
-      >>> from lgnn_jax.inspect.filters import tiles
+      >>> from lgnn_jax.inspect import tiles
       >>> tiles(np.arange(3 * 3 * 3 * 4.0).reshape(3, 3, 3, 4), Grid((2, 2))).shape
       (2, 2, 3, 3, 3)
 
@@ -73,7 +73,7 @@ def cosine_maps(kernel: jax.typing.ArrayLike, grid: Grid, units: Sequence[int]) 
     Example:
       >>> import numpy as np
       >>> from lgnn_jax import Grid
-      >>> from lgnn_jax.inspect.filters import cosine_maps
+      >>> from lgnn_jax.inspect import cosine_maps
       >>> cosine_maps(np.ones((1, 1, 2, 4)), Grid((2, 2)), [0]).round(3).tolist()
       [[[0.0, 1.0], [1.0, 1.0]]]
 
@@ -103,7 +103,7 @@ def cosine_by_offset(kernel: jax.typing.ArrayLike, grid: Grid, reach: int = 4) -
     Example:
       >>> import numpy as np
       >>> from lgnn_jax import Grid
-      >>> from lgnn_jax.inspect.filters import cosine_by_offset
+      >>> from lgnn_jax.inspect import cosine_by_offset
       >>> kernel = np.array([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]])  # Two alike, and one at a right angle.
       >>> cosine_by_offset(kernel, Grid((1, 3)), reach=2)[2].round(1).tolist()
       [0.0, 0.5, nan, 0.5, 0.0]
@@ -161,7 +161,7 @@ def magnitudes(kernel: jax.typing.ArrayLike, grid: Grid) -> Magnitudes:
     Example:
       >>> import numpy as np
       >>> from lgnn_jax import Grid
-      >>> from lgnn_jax.inspect.filters import magnitudes
+      >>> from lgnn_jax.inspect import magnitudes
       >>> found = magnitudes(np.array([[3.0, 0.0, 1e-4, 1.0], [4.0, 0.0, 0.0, 0.0]]), Grid((2, 2)))
       >>> found.largest, found.small, found.zero
       (5.0, 2, 1)
@@ -202,7 +202,7 @@ def gram_maps(kernel: jax.typing.ArrayLike, grid: Grid, units: Sequence[int]) ->
     Example:
       >>> import numpy as np
       >>> from lgnn_jax import Grid
-      >>> from lgnn_jax.inspect.filters import gram_maps
+      >>> from lgnn_jax.inspect import gram_maps
       >>> gram_maps(np.array([[1.0, 2.0, 0.0, 3.0]]), Grid((2, 2)), [1]).tolist()
       [[[2.0, 0.0], [0.0, 6.0]]]
 

@@ -1,0 +1,79 @@
+"""Arrays and images as the page reads them: packed, quantised, on sheets."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+_SIDE = 48  # Pixels of a picture on the page; larger ones are averaged down.
+_SMALL = 16  # Pictures below it are kept without loss; WebP would blur one into the next.
+_WEBP = 16383  # Largest side of a WebP, pixels.
+
+
+def _bytes(images: Any) -> np.ndarray:
+    """Pictures as bytes in three channels."""
+    given = np.asarray(images)
+    if given.ndim != 4 or given.shape[-1] not in (1, 3) or 0 in given.shape:
+        raise ValueError(f"images must be (images, height, width, 1 or 3), got shape {given.shape}.")
+    if np.issubdtype(given.dtype, np.floating):
+        if not (given.min() >= 0 and given.max() <= 1):
+            raise ValueError(
+                f"images of floats must be in [0, 1], got {given.min():g} to {given.max():g}; undo their "
+                "normalisation, or give bytes."
+            )
+        given = np.rint(given * 255).astype(np.uint8)
+    if given.dtype != np.uint8:
+        raise ValueError(f"images must be uint8 or floats in [0, 1], got {given.dtype}.")
+    return np.repeat(given, 3, -1) if given.shape[-1] == 1 else given
+
+
+def _packed(values: np.ndarray, **about: Any) -> dict[str, Any]:
+    """An array as the page reads it."""
+    data = base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()
+    return {"type": values.dtype.name, "shape": list(values.shape), **about, "data": data}
+
+
+def _triangle(matrix: np.ndarray) -> dict[str, Any]:
+    """A symmetric matrix in [-1, 1]: its lower triangle with the diagonal, row by row, in 127ths."""
+    lower = matrix[np.tril_indices(len(matrix))]
+    code = np.where(np.isnan(lower), -128, np.rint(np.nan_to_num(lower) * 127)).astype(np.int8)
+    return _packed(code, scale=1 / 127, offset=0.0)
+
+
+def _quantised(values: np.ndarray) -> dict[str, Any]:
+    """Floats in 65,535 steps from the smallest to the largest; infinities become these two."""
+    finite = values[np.isfinite(values)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    offset = (low + high) / 2
+    scale = max((high - low) / 65534, 1e-30)
+    steps = np.rint((np.clip(np.nan_to_num(values, nan=offset), low, high) - offset) / scale)
+    code = np.where(np.isnan(values), -32768, np.clip(steps, -32767, 32767)).astype("<i2")
+    return _packed(code, scale=scale, offset=offset)
+
+
+def _sheet(pictures: np.ndarray) -> dict[str, Any]:
+    """Pictures ``(count, height, width, 3)`` of bytes in rows on one WebP."""
+    count, height, width, _ = pictures.shape
+    if max(height, width) > _SIDE:
+        shrink = _SIDE / max(height, width)
+        height, width = max(1, round(height * shrink)), max(1, round(width * shrink))
+        size, box = (width, height), Image.Resampling.BOX
+        pictures = np.stack([np.asarray(Image.fromarray(x).resize(size, box)) for x in pictures])
+    columns = math.ceil(math.sqrt(count * height / width))
+    columns = min(columns, count)
+    rows = math.ceil(count / columns)
+    canvas = np.full((rows * columns, height, width, 3), 255, np.uint8)
+    canvas[:count] = pictures
+    canvas = canvas.reshape(rows, columns, height, width, 3).swapaxes(1, 2)
+    canvas = canvas.reshape(rows * height, columns * width, 3)
+    if max(canvas.shape) > _WEBP:
+        raise ValueError(f"{count} pictures of {height}x{width} do not fit one sheet of the page.")
+    file = io.BytesIO()
+    Image.fromarray(canvas).save(file, "WEBP", lossless=max(height, width) < _SMALL, quality=80)
+    data = base64.b64encode(file.getvalue()).decode()
+    return {"count": count, "columns": columns, "height": height, "width": width, "data": data}

@@ -1,0 +1,207 @@
+"""What the page shows: networks and their layers."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from lgnn_jax import topography
+from lgnn_jax.grid import Grid
+from lgnn_jax.inspect._filters import tiles
+from lgnn_jax.inspect._statistics import ResponseStatistics, check_grid
+
+_NEARLY_ZERO = 1e-3  # Of the median norm, as in topography.dead_share.
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Layer:
+    """What the page shows of one layer of one network; made by :func:`layer`.
+
+    Args:
+      name: The layer's name.
+      grid: Its grid, of one or two dimensions.
+      statistics: Its responses to the test pictures.
+      cosines: Cosines between the filters' weights, in [-1, 1], ``(units, units)``, NaN where a filter is
+        zero; None where there are no weights to show.
+      pictures: A picture of every filter, floats in [0, 1], ``(units, height, width, 3)``; None for the
+        test picture that excites it most.
+      source: What ``pictures`` are: ``visualisation``, ``weights`` or, without any, ``images``.
+      dead: Filters that no picture excites or whose weights are (nearly) zero, booleans ``(units,)``.
+      scores: By metric a mapping with ``value`` and, where there is a null, ``null_mean``, ``null_low``,
+        ``null_high`` and ``z``; or ``{"undefined": reason}``.
+    """
+
+    name: str
+    grid: Grid
+    statistics: ResponseStatistics
+    cosines: np.ndarray | None
+    pictures: np.ndarray | None
+    source: str
+    dead: np.ndarray
+    scores: Mapping[str, Mapping[str, Any]]
+
+    @functools.cached_property
+    def correlations(self) -> np.ndarray:
+        """Correlations of responses, ``(units, units)``, NaN with a constant unit."""
+        return self.statistics.correlation(constant="nan")
+
+    @property
+    def class_means(self) -> np.ndarray:
+        """Mean responses, ``(classes, units)``."""
+        return self.statistics.class_means
+
+    @functools.cached_property
+    def selectivity(self) -> np.ndarray:
+        """Welch's t of every class against the rest, ``(classes, units)``, NaN of a constant unit."""
+        return self.statistics.selectivity(constant="nan")
+
+    @property
+    def top_images(self) -> np.ndarray:
+        """The test pictures that excite each unit most, best first, ``(units, top)``."""
+        return self.statistics.top_images
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Network:
+    """A network on the page.
+
+    Args:
+      title: Its name, such as ``baseline``.
+      layers: Its layers, at least one.
+      class_accuracy: Share of each class's test pictures that it recognises, ``(classes,)``, in [0, 1].
+      facts: Short facts by name, such as ``{"test accuracy": "31.2 %"}``.
+    """
+
+    title: str
+    layers: Sequence[Layer]
+    class_accuracy: np.ndarray | None = None
+    facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def layer(
+    name: str,
+    kernel: jax.typing.ArrayLike | None,
+    grid: Grid,
+    statistics: ResponseStatistics,
+    *,
+    visualisation: Any = None,
+    scores: Mapping[str, Any] | None = None,
+) -> Layer:
+    """What the page shows of a layer.
+
+    Without feature visualisation its filters are drawn by their weights where they see RGB, else by the test
+    picture that excites them most.
+
+    Args:
+      name: The layer's name on the page.
+      kernel: Its weights, the filters on ``grid.axis``; None where there are none to compare.
+      grid: Its grid, of one or two dimensions.
+      statistics: Of :func:`lgnn_jax.inspect.accumulate` over the test pictures.
+      visualisation: Pictures of all its filters: ``pictures`` in [0, 1] ``(units, height, width, 1 or 3)``,
+        ``dead`` ``(units,)`` and ``units``, which must be all of them in order.
+      scores: By name a :class:`lgnn_jax.topography.Score`, a mapping with its fields, or
+        ``{"undefined": reason}``.
+
+    Returns:
+      A :class:`Layer`.
+
+    Raises:
+      ValueError: If the grid has more than two dimensions or does not fit, weights are not finite, the
+        visualisation is not of all units, a class has a single test picture, or a score has no value.
+
+    Example:
+      >>> import numpy as np
+      >>> from lgnn_jax import Grid
+      >>> from lgnn_jax.inspect import atlas
+      >>> from lgnn_jax.inspect import accumulate
+      >>> x = np.random.default_rng(0).standard_normal((6, 4))
+      >>> found = accumulate(lambda x: {"conv": x}, x, [0, 0, 0, 1, 1, 1], classes=2, top=2)["conv"]
+      >>> shown = atlas.layer("conv", np.ones((1, 1, 3, 4)), Grid((2, 2)), found)
+      >>> shown.source, shown.pictures.shape, shown.cosines.shape
+      ('weights', (4, 1, 1, 3), (4, 4))
+    """
+    if len(grid.shape) > 2:
+        raise ValueError(
+            f"The page draws grids of one or two dimensions, but {name!r} has {grid}. Lay it out on two."
+        )
+    check_grid(grid, statistics.units, f"layer {name!r}")
+    cosines, dead = None, np.zeros(grid.units, bool)
+    if kernel is not None:
+        cosines, dead = _cosines(name, kernel, grid)
+    pictures, source = _weights(kernel, grid), "weights"
+    if visualisation is not None:
+        pictures, source = _visualised(name, visualisation, grid.units), "visualisation"
+        dead = dead | np.asarray(visualisation.dead, bool)
+    if pictures is None:
+        source = "images"
+    plain = {metric: _plain(name, metric, score) for metric, score in (scores or {}).items()}
+    made = Layer(name, grid, statistics, cosines, pictures, source, dead, plain)
+    _ = made.selectivity  # Raises where it is not defined.
+    return made
+
+
+def _cosines(name: str, kernel: Any, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """Cosines between filters, NaN with one that is zero, and which are zero or nearly so."""
+    rows = np.asarray(topography.filters(kernel, grid), np.float64)
+    if not np.isfinite(rows).all():
+        raise ValueError(f"The weights of {name!r} hold NaN or infinite values; give finite ones.")
+    norms = np.linalg.norm(rows, axis=1)
+    unit = rows / np.where(norms > 0, norms, np.nan)[:, None]
+    return np.clip(unit @ unit.T, -1, 1), norms <= _NEARLY_ZERO * np.median(norms)
+
+
+def _weights(kernel: Any, grid: Grid) -> np.ndarray | None:
+    """The filters as pictures, ``(units, height, width, 3)``, where they see RGB."""
+    if kernel is None or np.ndim(kernel) != 4:
+        return None
+    first = np.moveaxis(np.asarray(kernel), grid.axis, -1)
+    if grid.axis in (0, -4):  # OIHW, now IHWO.
+        first = np.moveaxis(first, 0, 2)
+    if first.shape[2] != 3:
+        return None
+    return tiles(first, Grid((grid.units, 1)))[:, 0]
+
+
+def _visualised(name: str, visualisation: Any, units: int) -> np.ndarray:
+    """The visualisation's pictures in three channels."""
+    pictures = np.asarray(visualisation.pictures, np.float32)
+    if not np.array_equal(visualisation.units, np.arange(units)):
+        raise ValueError(
+            f"The visualisation of {name!r} must be of units 0 to {units - 1} in order, got "
+            f"{np.size(visualisation.units)} units. Visualise all channels."
+        )
+    if pictures.ndim != 4 or len(pictures) != units or pictures.shape[-1] not in (1, 3):
+        raise ValueError(
+            f"The visualisation of {name!r} must have pictures ({units}, height, width, 1 or 3), got "
+            f"shape {pictures.shape}."
+        )
+    if np.shape(visualisation.dead) != (units,):
+        raise ValueError(
+            f"The visualisation of {name!r} must say of {units} units whether they are dead, got "
+            f"shape {np.shape(visualisation.dead)}."
+        )
+    if not (pictures.min() >= 0 and pictures.max() <= 1):
+        raise ValueError(f"The visualisation of {name!r} must be in [0, 1]; scale its pictures.")
+    return np.repeat(pictures, 3, -1) if pictures.shape[-1] == 1 else pictures
+
+
+def _plain(name: str, metric: str, score: Any) -> dict[str, Any]:
+    """A score as the page keeps it."""
+    fields = score._asdict() if isinstance(score, topography.Score) else score
+    if isinstance(fields, Mapping) and "undefined" in fields:
+        return {"undefined": str(fields["undefined"])}
+    if not isinstance(fields, Mapping) or not math.isfinite(fields.get("value", math.nan)):
+        raise ValueError(
+            f"{metric!r} of {name!r} must be a Score, a mapping with a finite value, or "
+            f"{{'undefined': reason}}; got {score!r}."
+        )
+    null = {key: fields.get(key) for key in ("null_mean", "null_low", "null_high", "z")}
+    return {"value": float(fields["value"])} | {
+        key: None if bound is None else float(bound) for key, bound in null.items()
+    }

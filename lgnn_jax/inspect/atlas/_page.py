@@ -1,0 +1,235 @@
+"""Assembling the page and writing it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import os
+import pathlib
+import re
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any
+
+import numpy as np
+
+from lgnn_jax.grid import Grid, neighbours
+from lgnn_jax.inspect._regions import regions
+from lgnn_jax.inspect.atlas._checks import _check_images, _check_networks, _check_superclasses
+from lgnn_jax.inspect.atlas._encoding import _bytes, _packed, _quantised, _sheet, _triangle
+from lgnn_jax.inspect.atlas._model import Layer, Network
+
+FORMAT, VERSION = "lgnn_jax.atlas", 1
+_SHEET = 6000  # Test pictures that a page carries at most.
+# The order of the files of web/ in the page's one script.
+_SCRIPTS = ("state", "data", "maps", "grid", "filters", "panel", "metrics", "paint", "start")
+
+# What a metric says, by the names that experiments/inspect.py gives them.
+_MEANINGS = {
+    "weights: neighbour cosine": "How alike the weights of filters next to each other on the grid are: 1 is "
+    "the same direction, 0 unrelated, −1 opposite.",
+    "weights: diagonal cosine": "The same for filters that touch at a corner.",
+    "weights: distance correlation": "Whether filters are the more alike in their weights, the nearer they sit "
+    "on the grid: 1 is always, 0 no relation.",
+    "weights: trustworthiness": "Whether the filters next to a filter on the grid are those with the most "
+    "similar weights: 1 is always, 0.5 chance.",
+    "responses: neighbour correlation": "How alike filters next to each other on the grid respond to the test "
+    "pictures: 1 is in step, 0 unrelated, −1 opposite.",
+    "responses: distance correlation": "Whether filters respond the more alike, the nearer they sit on the "
+    "grid: 1 is always, 0 no relation.",
+    "responses: Moran's I of class means": "Whether the average response to a class is alike at filters next "
+    "to each other: 1 is smooth, 0 scattered, −1 a chessboard.",
+    "responses: Moran's I of selectivity": "Whether filters that prefer a class sit together: 1 is in one "
+    "place, 0 scattered, −1 a chessboard.",
+    "responses: Moran's I of superclass selectivity": "Whether filters that prefer a group of classes sit "
+    "together: 1 is in one place, 0 scattered, −1 a chessboard.",
+}
+
+
+def write(
+    path: str | os.PathLike[str],
+    networks: Sequence[Network],
+    *,
+    images: Any,
+    class_names: Sequence[str],
+    superclass_names: Sequence[str] = (),
+    superclass_of: Sequence[int] = (),
+    threshold: float = 5.0,
+    title: str = "Atlas of a network",
+) -> None:
+    """Writes the page; its data are described in ``docs/atlas.md``.
+
+    Two networks stand side by side, unit by unit, so they must have the same layers on the same grids.
+
+    Args:
+      path: The file, in a folder that exists; it is replaced in one step.
+      networks: One or two, the baseline first.
+      images: The test pictures that ``top_images`` counts, ``(images, height, width, 1 or 3)``, bytes or
+        floats in [0, 1].
+      class_names: A name a class.
+      superclass_names: A name a group of classes; none where there are no groups.
+      superclass_of: The group of every class, integers from 0 without a gap.
+      threshold: A unit responds to a class if its t is larger; regions are connected units that do.
+      title: The page's heading.
+
+    Raises:
+      ValueError: If something does not fit; nothing is written then.
+
+    Example:
+      >>> import numpy as np, pathlib, tempfile
+      >>> from lgnn_jax import Grid
+      >>> from lgnn_jax.inspect import atlas
+      >>> from lgnn_jax.inspect import accumulate
+      >>> images = np.random.default_rng(0).random((6, 1, 1, 3))
+      >>> found = accumulate(lambda x: {"in": x}, images, [0, 0, 0, 1, 1, 1], classes=2, top=2)["in"]
+      >>> net = atlas.Network("mine", [atlas.layer("in", None, Grid((3, 1)), found)])
+      >>> path = pathlib.Path(tempfile.mkdtemp()) / "atlas.html"
+      >>> atlas.write(path, [net], images=images, class_names=["day", "night"])
+      >>> path.read_text().startswith("<!doctype html>")
+      True
+    """
+    path = pathlib.Path(path)
+    if not path.absolute().parent.is_dir():
+        raise ValueError(f"{str(path.parent)!r} is no folder to write {path.name!r} to; make it first.")
+    networks, names = list(networks), [str(name) for name in class_names]
+    _check_networks(networks, names)
+    _check_superclasses(names, superclass_names, superclass_of)
+    if not math.isfinite(threshold):
+        raise ValueError(f"threshold must be a finite t such as 5.0, got {threshold!r}.")
+    pictures = _bytes(images)
+    _check_images(networks, len(pictures))
+    groups = [int(group) for group in superclass_of]
+    used = _used(networks)
+    blocks = [
+        (f"layer-{n}-{index}", _layer_block(shown, groups, threshold, used, pictures))
+        for n, network in enumerate(networks)
+        for index, shown in enumerate(network.layers)
+    ]
+    start = _start(networks[-1])
+    overview = {
+        "format": FORMAT,
+        "version": VERSION,
+        "title": str(title),
+        "threshold": float(threshold),
+        "classes": names,
+        "superclasses": [str(name) for name in superclass_names],
+        "superclass_of": groups,
+        "layers": [{"name": str(x.name), "shape": _plane(x.grid)} for x in networks[0].layers],
+        "networks": [_network_block(network) for network in networks],
+        "metrics": {name: _MEANINGS.get(name, "") for name in _metrics(networks)},
+        "start": start,
+    }
+    first = [("atlas", overview)] + [x for x in blocks if x[0].endswith(f"-{start}")]
+    rest = [x for x in blocks if x not in first] + [("images", _sheet(pictures[used]))]
+    _replace(path, _page(first, rest))
+
+
+def _used(networks: list[Network]) -> np.ndarray:
+    """Ascending indices of the test pictures on the page: every unit's best, as many as fit."""
+    tops = [shown.top_images for network in networks for shown in network.layers]
+    for keep in range(max(top.shape[1] for top in tops), 0, -1):
+        used = np.unique(np.concatenate([top[:, :keep].ravel() for top in tops]))
+        if len(used) <= _SHEET:
+            break
+    return used
+
+
+def _layer_block(
+    shown: Layer, groups: list[int], threshold: float, used: np.ndarray, images: np.ndarray
+) -> dict[str, Any]:
+    """The data of one layer of one network."""
+    statistics, t = shown.statistics, [shown.selectivity]
+    means = [shown.class_means]
+    if groups:
+        means.append(statistics.grouped_means(groups))
+        t.append(statistics.selectivity(groups, constant="nan"))
+    found = regions(np.concatenate(t), shown.grid, threshold=threshold)
+    tops = shown.top_images
+    missing = np.flatnonzero(np.isin(tops, used, invert=True).any(0))
+    tops = tops[:, : int(missing[0]) if len(missing) else None]
+    pictures = shown.pictures
+    return {
+        "correlations": _triangle(shown.correlations),
+        "cosines": None if shown.cosines is None else _triangle(shown.cosines),
+        "means": _quantised(np.concatenate([*means, statistics.mean[None]])),
+        "t": _quantised(np.concatenate(t)),
+        "top_images": _packed(np.searchsorted(used, tops).astype("<i4")),
+        "regions": [[region.label, region.members.tolist()] for region in found],
+        "dead": np.flatnonzero(shown.dead).tolist(),
+        "constant": np.flatnonzero(statistics.constant).tolist(),
+        "pictures": _sheet(images[shown.top_images[:, 0]] if pictures is None else _bytes(pictures))
+        | {"source": shown.source},
+        "scores": shown.scores,
+    }
+
+
+def _network_block(network: Network) -> dict[str, Any]:
+    accuracy = network.class_accuracy
+    return {
+        "title": str(network.title),
+        "facts": [[str(name), str(fact)] for name, fact in network.facts.items()],
+        "class_accuracy": None if accuracy is None else np.asarray(accuracy).round(4).tolist(),
+    }
+
+
+def _metrics(networks: list[Network]) -> list[str]:
+    """The names of all metrics, in the order of their first use."""
+    return list(dict.fromkeys(x for network in networks for shown in network.layers for x in shown.scores))
+
+
+def _plane(grid: Grid) -> list[int]:
+    """The grid's rows and columns; a line is one row."""
+    return list(grid.shape) if len(grid.shape) == 2 else [1, grid.units]
+
+
+def _start(network: Network) -> int:
+    """The layer whose neighbours respond most alike beside all pairs."""
+    order = []
+    for shown in network.layers:
+        correlations, pairs = shown.correlations, neighbours(shown.grid)
+        near, far = (x[np.isfinite(x)] for x in (correlations[tuple(pairs.T)], correlations))
+        order.append(near.mean() - far.mean() if len(near) > 8 else -1.0)
+    return int(np.argmax(order))
+
+
+def _page(first: list[tuple[str, Any]], rest: list[tuple[str, Any]]) -> str:
+    """The page: what the script needs to begin, the script, then all other data."""
+    folder = resources.files("lgnn_jax.inspect.atlas") / "web"
+    html, css = ((folder / f"page.{kind}").read_text("utf-8") for kind in ("html", "css"))
+    js = "\n".join((folder / f"{name}.js").read_text("utf-8") for name in _SCRIPTS)
+    parts = {
+        "STYLE_HASH": _hash(css),
+        "SCRIPT_HASH": _hash(js),
+        "STYLE": css,
+        "FIRST": _data(first),
+        "SCRIPT": js,
+        "REST": _data(rest),
+    }
+    return re.sub("@([A-Z_]+)@", lambda place: parts[place[1]], html)  # One pass: data are not searched.
+
+
+def _hash(text: str) -> str:
+    """What the Content-Security-Policy calls an inline script or style."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _data(blocks: list[tuple[str, Any]]) -> str:
+    """Blocks of JSON in which no name can end a script or begin a comment."""
+    return "\n".join(
+        f'<script type="application/json" id="{name}">'
+        + json.dumps(block, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+        + "</script>"
+        for name, block in blocks
+    )
+
+
+def _replace(path: pathlib.Path, text: str) -> None:
+    """Writes a file beside ``path`` and puts it in its place."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_text(text, "utf-8")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)

@@ -1,0 +1,101 @@
+// What squares are coloured by, and what is outlined.
+
+// Colours: ColorBrewer's RdBu around 0 and YlGnBu otherwise, which colour-blind people can read.
+
+const DIVERGING = "2166ac 4393c3 92c5de d1e5f0 f7f7f7 fddbc7 f4a582 d6604d b2182b".split(" ");
+const SEQUENTIAL = "ffffd9 edf8b1 c7e9b4 7fcdbb 41b6c4 1d91c0 225ea8 253494 081d58".split(" ");
+
+function ramp(stops) {
+  const rgb = stops.map((stop) => [0, 2, 4].map((i) => parseInt(stop.slice(i, i + 2), 16)));
+  return Array.from({ length: 256 }, (_, i) => {
+    const at = (i / 255) * (rgb.length - 1);
+    const from = Math.min(Math.floor(at), rgb.length - 2);
+    const mix = rgb[from].map((c, k) => Math.round(c + (at - from) * (rgb[from + 1][k] - c)));
+    return `rgb(${mix.join(" ")})`;
+  });
+}
+
+const RAMPS = { diverging: ramp(DIVERGING), sequential: ramp(SEQUENTIAL) };
+
+function scaleOf(kind, low, high) {
+  const span = high - low || 1;
+  return { kind, low, high, colour: (v) => RAMPS[kind][Math.max(0, Math.min(255, Math.round((255 * (v - low)) / span)))] };
+}
+
+/** What the squares are coloured by: values for each network, one scale for both, and words. */
+function shown() {
+  const layers = atlas.networks.map((_, n) => layerData(n));
+  const unit = active();
+  if (unit !== null) {
+    const what = state.kind === "cosines" ? "in their weights" : "in their responses";
+    return {
+      values: layers.map((layer) => layer.alike(state.kind, unit)),
+      scale: scaleOf("diverging", -1, 1),
+      title: [`How alike filter ${unit} and every other filter are ${what}`],
+      text: "1 is fully alike, 0 unrelated, −1 opposite.",
+      ends: ["opposite", "alike"],
+    };
+  }
+  if (state.group === null) return null;
+  const values = layers.map((layer) => {
+    const mean = layer.mean(state.group);
+    return state.other === null ? mean : mean.map((m, i) => m - layer.mean(state.other)[i]);
+  });
+  const all = values.flatMap((v) => [...v]).filter((v) => !Number.isNaN(v));
+  const [low, high] = [Math.min(...all), Math.max(...all)];
+  const same = both ? " One scale for both networks." : "";
+  if (state.other === null)
+    return {
+      values,
+      scale: scaleOf("sequential", low, high),
+      title: ["Average response to ", bdi(groupName(state.group))],
+      text: `From the weakest to the strongest average response, in the layer's own units.${same}`,
+      ends: ["weak", "strong"],
+    };
+  const most = Math.max(Math.abs(low), Math.abs(high));
+  return {
+    values,
+    scale: scaleOf("diverging", -most, most),
+    title: ["Response to ", bdi(groupName(state.group)), ", less that to ", bdi(groupName(state.other))],
+    text: `Red responds more to the first, blue more to the second, in the layer's own units.${same}`,
+    ends: ["less", "more"],
+  };
+}
+
+// Regions.
+
+/** The largest regions that do not overlap, superclasses and classes alike. */
+function landmarks(layer, count = 12) {
+  const taken = new Set();
+  const chosen = [];
+  const bySize = layer.regions.filter((r) => r.members.length > 1).sort((a, b) => b.members.length - a.members.length);
+  for (const region of bySize) {
+    if (region.members.some((unit) => taken.has(unit))) continue;
+    region.members.forEach((unit) => taken.add(unit));
+    chosen.push(region);
+    if (chosen.length === count) break;
+  }
+  return chosen;
+}
+
+const regionsOf = (layer, group) => layer.regions.filter((region) => region.group === group);
+
+/** The member nearest to the region's middle. */
+function heart(region) {
+  const places = region.members.map(position);
+  const middle = [0, 1].map((axis) => places.reduce((sum, p) => sum + p[axis], 0) / places.length);
+  const far = places.map((p) => Math.hypot(p[0] - middle[0], p[1] - middle[1]));
+  return region.members[far.indexOf(Math.min(...far))];
+}
+
+/** What to outline in a network: [{region, dashed, name}], named only where several things are outlined. */
+function outlines(network) {
+  const layer = layerData(network);
+  if (state.region) return state.region.network === network ? [{ region: state.region }] : [];
+  if (state.group === null)
+    return active() === null ? landmarks(layer).map((region) => ({ region, name: groupName(region.group) })) : [];
+  if (state.other === null || state.other === ALL) return regionsOf(layer, state.group).map((region) => ({ region }));
+  const named = (group, dashed) =>
+    regionsOf(layer, group).map((region, i) => ({ region, dashed, name: i === 0 ? groupName(group) : "" }));
+  return [...named(state.group, false), ...named(state.other, true)];
+}
