@@ -9,7 +9,7 @@ import numpy as np
 from lgnn_jax.inspect.atlas._model import Network
 
 
-def _check_networks(networks: list[Network], class_names: list[str]) -> None:
+def check_networks(networks: list[Network], class_names: list[str]) -> None:
     """Raises ``ValueError`` for networks that cannot stand side by side, or do not have the classes."""
     if len(networks) not in (1, 2):
         raise ValueError(f"The page shows one network or two side by side, got {len(networks)}.")
@@ -47,7 +47,7 @@ def _check_networks(networks: list[Network], class_names: list[str]) -> None:
             )
 
 
-def _check_superclasses(classes: list[str], names: Sequence[str], groups: Sequence[int]) -> None:
+def check_superclasses(classes: list[str], names: Sequence[str], groups: Sequence[int]) -> None:
     given = np.asarray(groups if len(groups) else np.zeros(0, int))
     if not len(names) and not given.size:
         return
@@ -59,7 +59,7 @@ def _check_superclasses(classes: list[str], names: Sequence[str], groups: Sequen
         )
 
 
-def _check_images(networks: list[Network], count: int) -> None:
+def check_images(networks: list[Network], count: int) -> None:
     for network in networks:
         for shown in network.layers:
             if shown.statistics.count != count:

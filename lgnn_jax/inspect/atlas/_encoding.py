@@ -15,7 +15,7 @@ _SMALL = 16  # Pictures below it are kept without loss; WebP would blur one into
 _WEBP = 16383  # Largest side of a WebP, pixels.
 
 
-def _bytes(images: Any) -> np.ndarray:
+def as_bytes(images: Any) -> np.ndarray:
     """Pictures as bytes in three channels."""
     given = np.asarray(images)
     if given.ndim != 4 or given.shape[-1] not in (1, 3) or 0 in given.shape:
@@ -32,20 +32,20 @@ def _bytes(images: Any) -> np.ndarray:
     return np.repeat(given, 3, -1) if given.shape[-1] == 1 else given
 
 
-def _packed(values: np.ndarray, **about: Any) -> dict[str, Any]:
+def packed(values: np.ndarray, **about: Any) -> dict[str, Any]:
     """An array as the page reads it."""
     data = base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()
     return {"type": values.dtype.name, "shape": list(values.shape), **about, "data": data}
 
 
-def _triangle(matrix: np.ndarray) -> dict[str, Any]:
+def triangle(matrix: np.ndarray) -> dict[str, Any]:
     """A symmetric matrix in [-1, 1]: its lower triangle with the diagonal, row by row, in 127ths."""
     lower = matrix[np.tril_indices(len(matrix))]
     code = np.where(np.isnan(lower), -128, np.rint(np.nan_to_num(lower) * 127)).astype(np.int8)
-    return _packed(code, scale=1 / 127, offset=0.0)
+    return packed(code, scale=1 / 127, offset=0.0)
 
 
-def _quantised(values: np.ndarray) -> dict[str, Any]:
+def quantised(values: np.ndarray) -> dict[str, Any]:
     """Floats in 65,535 steps from the smallest to the largest; infinities become these two."""
     finite = values[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
@@ -53,10 +53,10 @@ def _quantised(values: np.ndarray) -> dict[str, Any]:
     scale = max((high - low) / 65534, 1e-30)
     steps = np.rint((np.clip(np.nan_to_num(values, nan=offset), low, high) - offset) / scale)
     code = np.where(np.isnan(values), -32768, np.clip(steps, -32767, 32767)).astype("<i2")
-    return _packed(code, scale=scale, offset=offset)
+    return packed(code, scale=scale, offset=offset)
 
 
-def _sheet(pictures: np.ndarray) -> dict[str, Any]:
+def sheet(pictures: np.ndarray) -> dict[str, Any]:
     """Pictures ``(count, height, width, 3)`` of bytes in rows on one WebP."""
     count, height, width, _ = pictures.shape
     if max(height, width) > _SIDE:

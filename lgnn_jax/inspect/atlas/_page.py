@@ -17,8 +17,8 @@ import numpy as np
 
 from lgnn_jax.grid import Grid, neighbours
 from lgnn_jax.inspect._regions import regions
-from lgnn_jax.inspect.atlas._checks import _check_images, _check_networks, _check_superclasses
-from lgnn_jax.inspect.atlas._encoding import _bytes, _packed, _quantised, _sheet, _triangle
+from lgnn_jax.inspect.atlas._checks import check_images, check_networks, check_superclasses
+from lgnn_jax.inspect.atlas._encoding import as_bytes, packed, quantised, sheet, triangle
 from lgnn_jax.inspect.atlas._model import Layer, Network
 
 FORMAT, VERSION = "lgnn_jax.atlas", 1
@@ -94,12 +94,12 @@ def write(
     if not path.absolute().parent.is_dir():
         raise ValueError(f"{str(path.parent)!r} is no folder to write {path.name!r} to; make it first.")
     networks, names = list(networks), [str(name) for name in class_names]
-    _check_networks(networks, names)
-    _check_superclasses(names, superclass_names, superclass_of)
+    check_networks(networks, names)
+    check_superclasses(names, superclass_names, superclass_of)
     if not math.isfinite(threshold):
         raise ValueError(f"threshold must be a finite t such as 5.0, got {threshold!r}.")
-    pictures = _bytes(images)
-    _check_images(networks, len(pictures))
+    pictures = as_bytes(images)
+    check_images(networks, len(pictures))
     groups = [int(group) for group in superclass_of]
     used = _used(networks)
     blocks = [
@@ -122,7 +122,7 @@ def write(
         "start": start,
     }
     first = [("atlas", overview)] + [x for x in blocks if x[0].endswith(f"-{start}")]
-    rest = [x for x in blocks if x not in first] + [("images", _sheet(pictures[used]))]
+    rest = [x for x in blocks if x not in first] + [("images", sheet(pictures[used]))]
     _replace(path, _page(first, rest))
 
 
@@ -151,15 +151,15 @@ def _layer_block(
     tops = tops[:, : int(missing[0]) if len(missing) else None]
     pictures = shown.pictures
     return {
-        "correlations": _triangle(shown.correlations),
-        "cosines": None if shown.cosines is None else _triangle(shown.cosines),
-        "means": _quantised(np.concatenate([*means, statistics.mean[None]])),
-        "t": _quantised(np.concatenate(t)),
-        "top_images": _packed(np.searchsorted(used, tops).astype("<i4")),
+        "correlations": triangle(shown.correlations),
+        "cosines": None if shown.cosines is None else triangle(shown.cosines),
+        "means": quantised(np.concatenate([*means, statistics.mean[None]])),
+        "t": quantised(np.concatenate(t)),
+        "top_images": packed(np.searchsorted(used, tops).astype("<i4")),
         "regions": [[region.label, region.members.tolist()] for region in found],
         "dead": np.flatnonzero(shown.dead).tolist(),
         "constant": np.flatnonzero(statistics.constant).tolist(),
-        "pictures": _sheet(images[shown.top_images[:, 0]] if pictures is None else _bytes(pictures))
+        "pictures": sheet(images[shown.top_images[:, 0]] if pictures is None else as_bytes(pictures))
         | {"source": shown.source},
         "scores": shown.scores,
     }
