@@ -16,7 +16,7 @@ from lgnn_jax.inspect import (
     share_beyond,
     visualise,
 )
-from lgnn_jax.inspect import _feature_vis as feature_vis
+from lgnn_jax.inspect._feature_vis import _network, _optimisation, _parametrisation, _transforms
 
 KEY = jax.random.key(0)
 STILL = Setting(steps=80, learning_rate=0.3, pad=0, jitter=0, scales=(1.0,), angles=(0.0,), jitter_after=0)
@@ -104,8 +104,8 @@ def lucid_transforms(picture, setting, draw):
     "shape, decorrelate", [((32, 32, 3), True), ((9, 7, 3), True), ((6, 5, 1), True), ((4, 8, 3), False)]
 )
 def test_pictures_are_lucids(shape, decorrelate):
-    spectra = 50 * np.asarray(feature_vis._start(KEY, jnp.arange(2), shape))
-    out = np.asarray(feature_vis._pictures(spectra, shape, decorrelate))
+    spectra = 50 * np.asarray(_parametrisation.starting_spectra(KEY, jnp.arange(2), shape))
+    out = np.asarray(_parametrisation.to_images(spectra, shape, decorrelate))
     assert out.shape == (2, *shape) and out.std() > 0.05
     expected = [
         lucid_picture(part, *shape[:2], decorrelate and shape[2] == 3)
@@ -115,10 +115,12 @@ def test_pictures_are_lucids(shape, decorrelate):
 
 
 def test_spectra_start_by_unit_with_lucids_deviation():
-    start = feature_vis._start(KEY, jnp.asarray([5, 2, 5]), (32, 32, 3))
+    start = _parametrisation.starting_spectra(KEY, jnp.asarray([5, 2, 5]), (32, 32, 3))
     assert start.shape == (3, 2, 3, 32, 17)
     np.testing.assert_array_equal(start[0], start[2])
-    np.testing.assert_array_equal(start[1:2], feature_vis._start(KEY, jnp.asarray([2]), (32, 32, 3)))
+    np.testing.assert_array_equal(
+        start[1:2], _parametrisation.starting_spectra(KEY, jnp.asarray([2]), (32, 32, 3))
+    )
     np.testing.assert_allclose([start[0].std(), start[1].std()], 0.01, rtol=0.05)
     assert abs(np.corrcoef(start[0].ravel(), start[1].ravel())[0, 1]) < 0.1
 
@@ -127,21 +129,19 @@ def test_spectra_start_by_unit_with_lucids_deviation():
 
 
 def test_lucids_transforms_make_39_to_48_pixels_of_32_and_small_ones_nearly_32():
-    sizes = feature_vis._sizes(LUCID, (32, 32))
+    sizes = _transforms.sizes_of(LUCID, (32, 32))
     assert sizes.final[:, 0].tolist() == [39, 40, 41, 42, 43, 44, 44, 45, 46, 47, 48]
     assert sizes.canvas == (48, 48) and len(LUCID.angles) == 26 and LUCID.angles.count(0) == 6
-    assert feature_vis._sizes(SMALL, (32, 32)).canvas == (33, 33)
+    assert _transforms.sizes_of(SMALL, (32, 32)).canvas == (33, 33)
 
 
 @functools.cache
 def transformed(setting):
-    return jax.jit(functools.partial(feature_vis._transformed, setting=setting))
+    return jax.jit(functools.partial(_transforms.transform, setting=setting))
 
 
 def draw_of(jitter=(0, 0), scale=0, angle=0.0, after=(0, 0)):
-    return feature_vis._Draw(
-        jnp.asarray(jitter), jnp.asarray(scale), jnp.float32(angle), jnp.asarray(after)
-    )
+    return _transforms.Draw(jnp.asarray(jitter), jnp.asarray(scale), jnp.float32(angle), jnp.asarray(after))
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_transforms_are_lucids_on_a_canvas_of_grey(change, draw, atol):
     elif "scales" not in change:
         pictures = smooth(2, 31, 27)
     out = np.asarray(transformed(setting)(pictures, draw))
-    canvas = feature_vis._sizes(setting, pictures.shape[1:3]).canvas
+    canvas = _transforms.sizes_of(setting, pictures.shape[1:3]).canvas
     assert out.shape == (2, *canvas, 3)
     values = [np.asarray(part).tolist() for part in draw]
     expected = np.full(out.shape, 0.5)
@@ -190,7 +190,9 @@ def test_scale_and_rotation_are_exact_on_a_ramp():
 
 def test_draws_cover_their_ranges_evenly():
     keys = jax.random.split(KEY, 2000)
-    draws = jax.tree.map(np.asarray, jax.jit(jax.vmap(lambda key: feature_vis._draw(key, LUCID)))(keys))
+    draws = jax.tree.map(
+        np.asarray, jax.jit(jax.vmap(lambda key: _transforms.draw_transforms(key, LUCID)))(keys)
+    )
     assert set(draws.jitter.ravel().tolist()) == set(range(9))
     assert set(draws.jitter_after.ravel().tolist()) == set(range(5))
     assert np.bincount(draws.scale, minlength=11).min() > 120
@@ -202,18 +204,18 @@ def test_draws_cover_their_ranges_evenly():
 
 
 def test_the_objective_is_over_the_part_of_the_map_that_is_the_picture():
-    sizes = feature_vis._sizes(LUCID, (32, 32))
-    assert feature_vis._counts(sizes, (48, 48))[:, 0].tolist() == sizes.final[:, 0].tolist()
-    assert feature_vis._counts(sizes, (12, 3))[[0, -1]].tolist() == [[10, 2], [12, 3]]
-    assert feature_vis._counts(sizes, (1, 1)).min() == 1
-    assert feature_vis._counts(sizes, (5,)).tolist() == [[5]] * 11
+    sizes = _transforms.sizes_of(LUCID, (32, 32))
+    assert _network.counts_of(sizes, (48, 48))[:, 0].tolist() == sizes.final[:, 0].tolist()
+    assert _network.counts_of(sizes, (12, 3))[[0, -1]].tolist() == [[10, 2], [12, 3]]
+    assert _network.counts_of(sizes, (1, 1)).min() == 1
+    assert _network.counts_of(sizes, (5,)).tolist() == [[5]] * 11
     maps, units = np.random.default_rng(0).random((3, 6, 5, 4)), np.array([2, 0, 2])
     every, counts = np.arange(3), jnp.asarray([4, 3])
-    mean = feature_vis._objective(jnp.asarray(maps), units, counts, "channel")
+    mean = _network.objective_of(jnp.asarray(maps), units, counts, "channel")
     np.testing.assert_allclose(mean, maps[:, :4, :3].mean((1, 2))[every, units], rtol=1e-6)
-    middle = feature_vis._objective(jnp.asarray(maps), units, counts, "neuron")
+    middle = _network.objective_of(jnp.asarray(maps), units, counts, "neuron")
     np.testing.assert_allclose(middle, maps[every, 2, 1, units], rtol=1e-6)
-    flat = feature_vis._objective(jnp.asarray(maps[:, 0, 0]), units, jnp.zeros(0, int), "channel")
+    flat = _network.objective_of(jnp.asarray(maps[:, 0, 0]), units, jnp.zeros(0, int), "channel")
     np.testing.assert_allclose(flat, maps[every, 0, 0, units], rtol=1e-6)
 
 
@@ -285,8 +287,8 @@ def test_a_channels_picture_depends_on_key_and_channel_alone_to_rounding():
 
 def test_the_network_is_an_argument_of_the_step_and_not_a_part_of_the_program():
     weights = jnp.asarray(np.random.default_rng(0).standard_normal((3, 4096)), jnp.float32)
-    network = feature_vis._Network(lambda x: {"maps": x @ weights}, "maps", (4, 4, 3), STILL)
-    program = feature_vis._Program(network, STILL, "channel", 2)
+    network = _network.Network(lambda x: {"maps": x @ weights}, "maps", (4, 4, 3), STILL)
+    program = _optimisation._Program(network, STILL, "channel", 2)
     units = np.array([0, 1])
     state = jax.eval_shape(program._start, KEY, units)
     text = program._step.lower(program._arrays, state, KEY, units).as_text()
@@ -408,8 +410,8 @@ def test_a_network_that_takes_one_size_only_is_told_what_to_do():
     with pytest.raises(ValueError, match=r"8x8 but not the canvas of 10x10 .* scales=\(1.0,\)\)"):
         visualise(responses, "maps", key=KEY, setting=wide, shape=(8, 8, 3))
     still = dataclasses.replace(SMALL, steps=2, scales=(1.0,))
-    assert feature_vis._sizes(still, (8, 8)).canvas == (8, 8)
-    assert feature_vis._Network(responses, "maps", (8, 8, 3), still).units == 2
+    assert _transforms.sizes_of(still, (8, 8)).canvas == (8, 8)
+    assert _network.Network(responses, "maps", (8, 8, 3), still).units == 2
 
 
 @pytest.mark.parametrize(

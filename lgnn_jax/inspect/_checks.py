@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import Any
 
@@ -28,13 +29,48 @@ def check_labels(
 
 def positive(name: str, value: Any) -> int:
     """``value`` as a positive integer."""
+    return _at_least(1, name, value, "a positive integer")
+
+
+def pixels(name: str, value: Any) -> int:
+    """``value`` as a number of pixels."""
+    return _at_least(0, name, value, "a number of pixels, an integer from 0")
+
+
+def _at_least(least: int, name: str, value: Any, wanted: str) -> int:
     try:
         count = operator.index(value)
     except TypeError:
-        count = 0
-    if count < 1 or isinstance(value, bool):
-        raise ValueError(f"{name} must be a positive integer, got {value!r}.")
+        count = least - 1
+    if count < least or isinstance(value, bool):
+        raise ValueError(f"{name} must be {wanted}, got {value!r}.")
     return count
+
+
+def finite_numbers(name: str, values: Any) -> tuple[float, ...]:
+    """``values`` as floats, at least one."""
+    try:
+        numbers = tuple(float(value) for value in values)
+    except (TypeError, ValueError):
+        numbers = ()
+    if not numbers or not all(map(math.isfinite, numbers)):
+        raise ValueError(f"{name} must be finite numbers, at least one, got {values!r}.")
+    return numbers
+
+
+def indices(units: Any, count: int, *, least: int = 0) -> np.ndarray:
+    """``units`` as indices of ``count`` units, int64 ``(chosen,)``, at least ``least`` of them."""
+    chosen = np.asarray(units, np.int64)
+    if chosen.ndim != 1 or len(chosen) < least or ((chosen < 0) | (chosen >= count)).any():
+        raise ValueError(f"units must be indices from 0 to {count - 1}, got {chosen.tolist()}.")
+    return chosen
+
+
+def layer_of(found: Any, layer: str) -> Any:
+    """The array of a layer, at least ``(batch, units)``."""
+    if layer not in found:
+        raise ValueError(f"Unknown layer {layer!r}. responses returns: {', '.join(map(str, found))}.")
+    return found[layer]
 
 
 def filled(images: Any, start: int, stop: int, batch: int) -> Any:

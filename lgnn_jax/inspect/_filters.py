@@ -11,6 +11,7 @@ import numpy as np
 from jax import lax
 
 from lgnn_jax.grid import Grid, coordinates
+from lgnn_jax.inspect._checks import indices
 from lgnn_jax.topography import filters
 
 
@@ -215,9 +216,7 @@ def gram_maps(kernel: jax.typing.ArrayLike, grid: Grid, units: Sequence[int]) ->
 
 def _maps(similarity: np.ndarray, grid: Grid, units: Sequence[int]) -> np.ndarray:
     """Rows of a matrix between all units, laid out on the grid, with 0 for a unit and itself."""
-    chosen = np.asarray(units, np.int64)
-    if chosen.ndim != 1 or ((chosen < 0) | (chosen >= grid.units)).any():
-        raise ValueError(f"units must be indices from 0 to {grid.units - 1}, got {chosen.tolist()}.")
+    chosen = indices(units, grid.units)
     maps = similarity[chosen]
     maps[np.arange(len(chosen)), chosen] = 0
     return maps.reshape(len(chosen), *grid.shape)

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from lgnn_jax.grid import Grid, coordinates
+from lgnn_jax.inspect._checks import indices
 from lgnn_jax.inspect.plots import _canvas as canvas
 
 
@@ -131,10 +132,7 @@ def filter_pictures(
 
 def _chosen(units: Sequence[int] | None, grid: Grid) -> np.ndarray:
     """Flat indices of the units to draw."""
-    chosen = np.arange(grid.units) if units is None else np.asarray(units, np.int64)
-    if chosen.ndim != 1 or not len(chosen) or chosen.min() < 0 or chosen.max() >= grid.units:
-        raise ValueError(f"units must be indices from 0 to {grid.units - 1}, got {chosen.tolist()}.")
-    return chosen
+    return np.arange(grid.units) if units is None else indices(units, grid.units, least=1)
 
 
 def _in_unit_range(pictures: np.ndarray, name: str) -> np.ndarray:

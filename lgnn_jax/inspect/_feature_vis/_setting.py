@@ -1,0 +1,78 @@
+"""How pictures are made: steps and ranges of transforms."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from lgnn_jax.inspect._checks import finite_numbers, pixels, positive
+
+STEEPEST = 45.0  # Degrees; steeper rotations cannot be resampled along rows and then columns.
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """How pictures are made; the defaults are Lucid's, for pictures of 128 pixels and more.
+
+    Every step draws one of each transform, applied in this order: pad with grey, crop by ``jitter``, scale,
+    rotate about the middle, crop by ``jitter_after``.
+
+    Args:
+      steps: Steps of Adam, positive.
+      learning_rate: Adam's, positive.
+      decorrelate: Whether the spectrum is of decorrelated colours, which needs three channels; pictures of
+        one channel are made without.
+      pad: Pixels of grey on every side, at least 0.
+      jitter: Pixels to crop in each dimension, at a random place, at least 0.
+      scales: Factors on the size, positive, each as likely.
+      angles: Degrees of rotation, counterclockwise, from -45 to 45, each as likely.
+      jitter_after: Pixels to crop at last, as ``jitter``.
+
+    Raises:
+      ValueError: If a value is out of range.
+
+    Example:
+      >>> import dataclasses
+      >>> from lgnn_jax.inspect import SMALL
+      >>> thorough = dataclasses.replace(SMALL, steps=1024)
+    """
+
+    steps: int = 512
+    learning_rate: float = 0.05
+    decorrelate: bool = True
+    pad: int = 12
+    jitter: int = 8
+    scales: tuple[float, ...] = tuple(1 + (i - 5) / 50 for i in range(11))
+    angles: tuple[float, ...] = (*range(-10, 11), *5 * (0,))
+    jitter_after: int = 4
+
+    def __post_init__(self) -> None:
+        """Checks the values and makes tuples of floats."""
+        object.__setattr__(self, "steps", positive("steps", self.steps))
+        for name in ("pad", "jitter", "jitter_after"):
+            object.__setattr__(self, name, pixels(name, getattr(self, name)))
+        if not isinstance(self.decorrelate, bool):
+            raise ValueError(f"decorrelate must be True or False, got {self.decorrelate!r}.")
+        rate = finite_numbers("learning_rate", (self.learning_rate,))[0]
+        if rate <= 0:
+            raise ValueError(f"learning_rate must be positive, got {rate:g}.")
+        for name in ("scales", "angles"):
+            object.__setattr__(self, name, finite_numbers(name, getattr(self, name)))
+        if min(self.scales) <= 0:
+            raise ValueError(f"scales must be positive, got {min(self.scales):g}.")
+        if max(map(abs, self.angles)) > STEEPEST:
+            raise ValueError(
+                f"angles must be from -{STEEPEST:g} to {STEEPEST:g} degrees, got {max(self.angles, key=abs):g}."
+            )
+
+
+LUCID = Setting()
+# For pictures of about 32 pixels: a crop that keeps the size, and a quarter of the steps at twice the rate.
+SMALL = Setting(
+    steps=128,
+    learning_rate=0.1,
+    pad=2,
+    jitter=4,
+    scales=(0.95, 0.975, 1.0, 1.025, 1.05),
+    angles=(-5, -4, -3, -2, -1, 0, 0, 0, 1, 2, 3, 4, 5),
+    jitter_after=0,
+)
