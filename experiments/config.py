@@ -20,6 +20,7 @@ from lgnn_jax import ConvLayout, Window, decreasing_sigma, lgnn
 
 VARIANTS = ("baseline", "constant", "decreasing")
 SCHEDULES = ("steps", "cosine")
+BOUNDARIES = ("edge", "wrap")  # Of the grids: a plane or a torus.
 # What a network computes in; what it keeps is float32 in any case.
 PRECISIONS = {"float32": jnp.float32, "bf16": jnp.bfloat16}
 
@@ -129,6 +130,10 @@ class RunConfig:
             raise ValueError(
                 f"scope {self.scope!r} is for wide residual networks; {self.net} has only 'all'."
             )
+        if self.boundary not in BOUNDARIES:
+            raise ValueError(
+                f"Window boundary must be one of {', '.join(map(repr, BOUNDARIES))}, got {self.boundary!r}."
+            )
         decreasing_sigma(self.sigma, 1, 1, window=self.neighbourhood)  # Checks sigma, also for schedules.
         _ = self.layout
 
@@ -140,17 +145,17 @@ class RunConfig:
     @property
     def neighbourhood(self) -> Window:
         """The window of the neighbourhood function."""
-        return Window(self.window, self.boundary)
+        return Window(self.window)
 
     @property
     def layout(self) -> ConvLayout:
         """Which convolutions are smoothed, on which grids."""
-        return ConvLayout(where=wrn.SCOPES[self.scope], table=dict(self.grids))
+        return dataclasses.replace(self.measured_layout, where=wrn.SCOPES[self.scope])
 
     @property
     def measured_layout(self) -> ConvLayout:
         """The grids of all convolutions, smoothed or not: where topography is looked for."""
-        return ConvLayout(table=dict(self.grids))
+        return ConvLayout(shapes=dict(self.grids), wrap=self.boundary == "wrap")
 
     @property
     def how(self) -> str:
@@ -159,10 +164,10 @@ class RunConfig:
         return width + ("" if self.precision == "float32" else " in bfloat16")
 
     def identity(self) -> dict[str, Any]:
-        """What decides the result; a baseline does not depend on the neighbourhood."""
+        """What decides the result; a baseline depends on no neighbourhood, but is measured on its torus."""
         fields = dataclasses.asdict(self)
         if self.variant == "baseline":
-            for name in ("sigma", "window", "boundary", "scope"):
+            for name in ("sigma", "window", "scope", *(("boundary",) if self.boundary == "edge" else ())):
                 del fields[name]
         return fields
 
@@ -234,7 +239,7 @@ class RunConfig:
                 f"{self.net} at width {self.width:g} has layers of 1 filter, and a grid needs 2. Use "
                 "a larger width."
             )
-        self.measured_layout.grids(params)
+        self.measured_layout.layers(params)
         for width, _ in self.grids:
             if width not in widths:
                 raise ValueError(

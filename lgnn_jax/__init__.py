@@ -1,22 +1,25 @@
 """Topographic training in JAX: gradients smoothed over a grid of filters, as an Optax transformation."""
 
 from lgnn_jax import topography
-from lgnn_jax.grid import Grid, grid_shape
-from lgnn_jax.layout import ConvLayout
-from lgnn_jax.neighbourhood import HeatKernel, Window, largest_sigma
-from lgnn_jax.smoothing import smooth
-from lgnn_jax.transform import LGNNState, decreasing_sigma, lgnn
+from lgnn_jax._grid import Grid, distances, grid_shape, neighbours
+from lgnn_jax._layout import ConvLayout, Layer
+from lgnn_jax._neighbourhood import HeatKernel, Window, largest_sigma
+from lgnn_jax._smoothing import smooth
+from lgnn_jax._transform import LGNNState, decreasing_sigma, lgnn
 
 __all__ = [
     "ConvLayout",
     "Grid",
     "HeatKernel",
     "LGNNState",
+    "Layer",
     "Window",
     "decreasing_sigma",
+    "distances",
     "grid_shape",
     "largest_sigma",
     "lgnn",
+    "neighbours",
     "smooth",
     "topography",
 ]

@@ -21,17 +21,26 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from lgnn_jax import Grid, HeatKernel, Window, decreasing_sigma, lgnn
+from lgnn_jax import Grid, HeatKernel, Layer, Window, decreasing_sigma, lgnn
 
 
 class LastAxis:
     """Every floating leaf with a dimension on a row along its last axis: their targets are 1-D and 2-D."""
 
-    def grids(self, updates):
-        def grid(leaf):
-            return Grid(leaf.shape[-1:]) if leaf.ndim and jnp.issubdtype(leaf.dtype, jnp.floating) else None
+    wrap = False
 
-        return jax.tree.map(grid, updates)
+    def layers(self, tree):
+        return tuple(
+            Layer(
+                jax.tree_util.keystr(path, simple=True, separator="/"), Grid(leaf.shape[-1:], self.wrap), -1
+            )
+            for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+            if leaf.ndim and jnp.issubdtype(leaf.dtype, jnp.floating)
+        )
+
+
+class Tori(LastAxis):
+    wrap = True
 
 
 # Annotated as Optax's: it is by the annotation that a test knows whether a schedule is accepted.
@@ -49,7 +58,7 @@ def heat_sgd(learning_rate: optax.ScalarOrSchedule, sigma: optax.ScalarOrSchedul
 
 
 def wide_sgd(learning_rate: optax.ScalarOrSchedule, sigma: optax.ScalarOrSchedule = 0.5):
-    tx = lgnn(sigma, layout=LastAxis(), window=Window(5, "wrap"))
+    tx = lgnn(sigma, layout=Tori(), window=Window(5))
     return optax.chain(tx, optax.sgd(learning_rate, momentum=0.9))
 
 

@@ -5,7 +5,7 @@ import os
 import jax
 import pytest
 
-from lgnn_jax import smoothing
+from lgnn_jax import _smoothing
 
 # Most of a test's time is compiling: a third less without LLVM's optimisations. Read when JAX starts its devices.
 os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', '')}"
@@ -27,9 +27,9 @@ def form(request):
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "flat":
             patch.setattr(jax, "device_count", lambda: 1)
-        smoothing._smooth.clear_cache()
+        _smoothing._smooth.clear_cache()
         yield request.param
-    smoothing._smooth.clear_cache()
+    _smoothing._smooth.clear_cache()
 
 
 # Runs that are over in seconds: what they find out is for other tests.

@@ -21,7 +21,7 @@ def gaussian(sigma, size, normalise=True):
     return weights / weights.sum() if normalise else weights
 
 
-def dense(shape, sigma, size=3, boundary="edge", normalise=True):
+def dense(shape, sigma, size=3, wrap=False, normalise=True):
     """The operator on a grid of ``shape`` as a float64 matrix, unit by unit and tap by tap."""
     weights, radius = gaussian(sigma, size, normalise), size // 2
     units = math.prod(shape)
@@ -31,16 +31,16 @@ def dense(shape, sigma, size=3, boundary="edge", normalise=True):
             source = []
             for at, by, length in zip(position, step, shape, strict=True):
                 moved = at + by
-                source.append(moved % length if boundary == "wrap" else min(max(moved, 0), length - 1))
+                source.append(moved % length if wrap else min(max(moved, 0), length - 1))
             weight = math.prod(weights[by + radius] for by in step)
             operator[np.ravel_multi_index(position, shape), np.ravel_multi_index(source, shape)] += weight
     return operator
 
 
-def laplacian(length, boundary="edge"):
+def laplacian(length, wrap=False):
     """The graph Laplacian of a path or a cycle of ``length`` units, edge by edge."""
     operator = np.zeros((length, length))
-    for i in range(length if boundary == "wrap" else length - 1):
+    for i in range(length if wrap else length - 1):
         j = (i + 1) % length
         for a, b in ((i, j), (j, i)):
             operator[a, a] += 1
@@ -48,20 +48,20 @@ def laplacian(length, boundary="edge"):
     return operator
 
 
-def heat(shape, sigma, boundary="edge"):
+def heat(shape, sigma, wrap=False):
     """The heat kernel of a whole grid, by SciPy's matrix exponential of its Laplacian."""
     total = np.zeros((math.prod(shape),) * 2)
     for dimension, length in enumerate(shape):
         before, after = math.prod(shape[:dimension]), math.prod(shape[dimension + 1 :])
-        total += np.kron(np.kron(np.eye(before), laplacian(length, boundary)), np.eye(after))
+        total += np.kron(np.kron(np.eye(before), laplacian(length, wrap)), np.eye(after))
     return scipy.linalg.expm(-(sigma**2) / 2 * total)
 
 
-def operator(shape, sigma, window):
-    """The dense operator of any kind of window."""
+def operator(grid, sigma, window):
+    """The dense operator of any kind of window on a grid."""
     if isinstance(window, HeatKernel):
-        return heat(shape, sigma, window.boundary)
-    return dense(shape, sigma, window.size, window.boundary, window.normalise)
+        return heat(grid.shape, sigma, grid.wrap)
+    return dense(grid.shape, sigma, window.size, grid.wrap, window.normalise)
 
 
 def apply(operator, x, axis):

@@ -7,10 +7,11 @@ import re
 import shutil
 import types
 
+import jax
 import numpy as np
 import pytest
 
-from lgnn_jax import Grid
+from lgnn_jax import Grid, topography
 from lgnn_jax.inspect import accumulate, atlas
 
 pytest.importorskip("PIL")
@@ -38,7 +39,7 @@ def network(title, seed, **options):
         top=4,
     )
     made = types.SimpleNamespace(
-        units=np.arange(12), pictures=draw.random((12, 16, 16, 3)), dead=np.arange(12) == 3
+        units=np.arange(12), images=draw.random((12, 16, 16, 3)), dead=np.arange(12) == 3
     )
     layers = [
         atlas.layer("first", kernels["first"], GRIDS["first"], found["first"], scores={"order": SCORE}),
@@ -129,7 +130,7 @@ def test_pictures_are_as_they_were_given(tmp_path):
     assert (about["count"], about["height"], about["width"]) == (12, 16, 16)
     row, column = divmod(5, about["columns"])
     shown = sheet[16 * row : 16 * row + 16, 16 * column : 16 * column + 16]
-    given = net.layers[1].pictures[5]
+    given = net.layers[1].images[5]
     # Lossy: of noise, the means of 8x8 pixels remain.
     means = [x.reshape(2, 8, 2, 8, 3).mean((1, 3)) for x in (shown, given)]
     np.testing.assert_allclose(*means, atol=0.1)
@@ -171,7 +172,7 @@ def test_wrong_input_says_what_to_do(tmp_path):
         ({"networks": []}, "one network or two"),
         ({"networks": [net, net]}, "Both networks are called 'one'"),
         ({"networks": [net, atlas.Network("two", other.layers[:1])]}, "same layers"),
-        ({"images": images[:5]}, "must be the 30 test pictures"),
+        ({"images": images[:5]}, "must be the 30 test images"),
         ({"images": 2 * images}, "must be in \\[0, 1\\]"),
         ({"class_names": ["a"]}, "must name the 3 classes"),
         ({"superclass_names": ["a"], "superclass_of": [0, 0, 1]}, "superclass_of must hold"),
@@ -180,7 +181,7 @@ def test_wrong_input_says_what_to_do(tmp_path):
         with pytest.raises(ValueError, match=words):
             attempt(**arguments)
     statistics = net.layers[1].statistics
-    few = types.SimpleNamespace(units=np.arange(3), pictures=np.zeros((3, 2, 2, 3)), dead=np.zeros(3, bool))
+    few = types.SimpleNamespace(units=np.arange(3), images=np.zeros((3, 2, 2, 3)), dead=np.zeros(3, bool))
     for arguments, options, words in (
         (("x", None, Grid((5, 2)), statistics), {}, "12 units"),
         (("x", None, Grid((2, 2, 3)), statistics), {}, "one or two dimensions"),
@@ -190,6 +191,30 @@ def test_wrong_input_says_what_to_do(tmp_path):
         with pytest.raises(ValueError, match=words):
             atlas.layer(*arguments, **options)
     assert not list(tmp_path.iterdir())
+
+
+def test_scores_are_read_whether_they_are_fresh_or_from_a_file_of_before(tmp_path):
+    """Files of before have no p; scores may also come with the filters' cosines of OIHW kernels."""
+    net, images = network("one", 0)
+    statistics, kernel = net.layers[1].statistics, np.random.default_rng(0).standard_normal((1, 1, 3, 12))
+    similarity, grid = topography.cosines(kernel), GRIDS["second"]
+    score = topography.neighbour_cosine(similarity, grid, key=jax.random.key(0), permutations=20)
+    before = {name: value for name, value in score.summary().items() if name != "p"}
+    for given in (score, score.summary(), before):
+        scores = {"weights: neighbour cosine": given, "mine": SCORE}
+        shown = atlas.layer("second", kernel, grid, statistics, scores=scores)
+        kept = shown.scores["weights: neighbour cosine"]
+        assert kept == {name: before[name] for name in ("value", "null_mean", "null_low", "null_high", "z")}
+    oihw = atlas.layer("second", kernel.transpose(3, 2, 0, 1), grid, statistics, axis=0)
+    np.testing.assert_array_equal(oihw.images, shown.images)
+    np.testing.assert_allclose(oihw.cosines, shown.cosines, atol=1e-6)
+    with pytest.raises(ValueError, match="kernel of 'second' of shape .* has 1 units on axis 0"):
+        atlas.layer("second", kernel, grid, statistics, axis=0)
+    page = tmp_path / "atlas.html"
+    atlas.write(page, [atlas.Network("one", [shown])], images=images, class_names=NAMES)
+    meanings = blocks(page)["atlas"]["metrics"]
+    name = "weights: neighbour cosine"
+    assert meanings == {name: topography.METRICS[name].meaning, "mine": ""}
 
 
 # The page in a browser.
@@ -305,7 +330,7 @@ def test_hovering_shows_what_is_alike_in_both_networks(browser):
     assert len(after) == 2 and all(x != y for x, y in zip(before, after, strict=True))
     assert "5" in all_of(browser, "#panel-title")[0].text
     tops = all_of(browser, "canvas.sheet")
-    assert len(tops) == 2 and "excite filter 5 most" in tops[0].get_attribute("aria-label")
+    assert len(tops) == 2 and "activate filter 5 most" in tops[0].get_attribute("aria-label")
     pick(browser, "kind", "weights")
     ActionChains(browser).move_to_element(cells[5]).perform()
     assert pixels(browser) != after
@@ -318,7 +343,7 @@ def test_a_class_and_the_difference_of_two(browser):
     choose(browser, "other", "nothing")
     one = pixels(browser)
     assert NAMES[1] in all_of(browser, "#shown")[0].text
-    assert "25 % of its test pictures are recognised" in all_of(browser, "#panel")[0].text
+    assert "25 % of its test images are recognised" in all_of(browser, "#panel")[0].text
     choose(browser, "other", NAMES[2])
     assert NAMES[2] in all_of(browser, "#shown")[0].text and pixels(browser) != one
     choose(browser, "group", "<b>rest</b>")
@@ -341,7 +366,7 @@ def test_regions_are_named_where_several_things_are_outlined(browser):
     choose(browser, "group", NAMES[1])
     choose(browser, "other", "nothing")
     assert not names()
-    choose(browser, "other", "all pictures")
+    choose(browser, "other", "all images")
     assert not names()
     choose(browser, "other", NAMES[2])
     assert names() == {NAMES[1], NAMES[2]}

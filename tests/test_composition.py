@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from lgnn_jax import ConvLayout, Grid, LGNNState, Window, decreasing_sigma, lgnn
+from lgnn_jax import ConvLayout, Grid, Layer, LGNNState, Window, decreasing_sigma, lgnn
 from tests.reference import apply, dense
 from tests.test_transform import params
 
@@ -78,7 +78,7 @@ def test_multi_steps_smooths_the_mean_once_per_step():
 
 def test_inject_hyperparams_takes_sigma_and_leaves_layout_and_window_alone():
     make = optax.inject_hyperparams(lgnn)
-    tx = make(sigma=0.5, layout=ConvLayout(table={16: (8, 2)}), window=Window(5))
+    tx = make(sigma=0.5, layout=ConvLayout(shapes={16: (8, 2)}), window=Window(5))
     updates, update = params(), jax.jit(tx.update)
     got, state = update(updates, tx.init(updates))
     expected = apply(dense((8, 2), 0.5, 5), updates["conv"]["kernel"], 3)
@@ -152,7 +152,7 @@ def test_inside_flatten_there_are_no_kernels():
     got, _ = before.update(updates, before.init(updates))
     check(got, scaled(-0.5, smoothed(updates, 0.5)))
     with pytest.raises(ValueError, match="'conv/kernel', which the tree does not have"):
-        optax.flatten(lgnn(0.5, layout=ConvLayout(table={"conv/kernel": (8, 2)}))).init(updates)
+        optax.flatten(lgnn(0.5, layout=ConvLayout(paths={"conv/kernel": (8, 2)}))).init(updates)
 
 
 def test_extra_arguments_pass_to_those_who_want_them():
@@ -168,7 +168,7 @@ def test_extra_arguments_pass_to_those_who_want_them():
 
 @pytest.mark.parametrize("ready", [False, True])
 def test_nodes_without_leaves_stay_where_they_are(ready):
-    """With a layout that looks at leaves, and with a ready tree of grids."""
+    """With a layout that looks at leaves, and with ready layers."""
     kernel = params()["conv"]["kernel"]
     empty = {
         "none": None,
@@ -180,7 +180,7 @@ def test_nodes_without_leaves_stay_where_they_are(ready):
     }
     updates = {"layer": {"kernel": kernel, "bias": None}, "more": (kernel[0], [None, kernel]), **empty}
     four = Grid((4, 4))
-    layout = {"layer": {"kernel": four, "bias": None}, "more": (None, [None, four]), **empty}
+    layout = Layer("layer/kernel", four, -1), Layer("more/1/1", four, -1)
     tx = optax.chain(lgnn(0.5, layout=layout if ready else ConvLayout()), optax.scale(0.5))
     got, state = jax.jit(tx.update)(updates, tx.init(updates))
     want = 0.5 * apply(dense((4, 4), 0.5), kernel, 3)
@@ -214,7 +214,7 @@ def test_init_needs_shapes_only():
     got, _ = tx.update(params(), state)
     check(got, scaled(-0.5, smoothed(params(), 0.5)))
     with pytest.raises(ValueError, match=r"'conv/kernel' of shape \(3, 3, 3, 16\)"):
-        lgnn(layout=ConvLayout(table={"conv/kernel": (3, 5)})).init(shapes)
+        lgnn(layout=ConvLayout(paths={"conv/kernel": (3, 5)})).init(shapes)
 
 
 @pytest.mark.parametrize("sigma", [0.5, decreasing_sigma(0.5, 3, 2)], ids=["constant", "scheduled"])

@@ -1,11 +1,14 @@
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
 from experiments import config as configs
-from experiments.config import configure
+from experiments.config import configure, foresee
 from experiments.data import Dataset
+from experiments.run.summary import summarise
+from lgnn_jax import Grid, topography
 
 
 def images(name="set", train=64, test=10, classes=100):
@@ -116,3 +119,19 @@ def test_the_embedded_digits_have_their_own_recipe():
     config, notes = configure(images("digits", classes=10), batch=None)
     assert dataclasses.asdict(configs.DIGITS).items() <= dataclasses.asdict(config).items()
     assert not config.flip and not notes
+
+
+def test_a_run_on_a_torus_is_measured_on_it():
+    """It was measured on an open plane, whose borders do not touch."""
+    kernel = np.random.default_rng(0).standard_normal((3, 3, 3, 16)).astype(np.float32)
+    cosines, key = topography.cosines(kernel), jax.random.key(0)
+    line = {"test_accuracy": 0.5, "test_loss": 1.0, "train_loss": 1.0, "images_per_second": None}
+    names = {}
+    for boundary in ("edge", "wrap"):
+        for variant in ("constant", "baseline"):
+            config, _ = foresee("digits", variant=variant, boundary=boundary)
+            summary = summarise(config, {"conv_0": {"kernel": kernel}}, np.ones(3, bool), line, 1.0)
+            wanted = topography.neighbour_cosine(cosines, Grid((4, 4), wrap=boundary == "wrap"), key=key)
+            assert summary["neighbour_cosine"]["conv_0/kernel"] == pytest.approx(wanted.summary())
+            names[boundary, variant] = config.name
+    assert len(set(names.values())) == 4  # A baseline's numbers are of its torus, and so is its name.

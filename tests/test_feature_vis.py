@@ -12,7 +12,7 @@ from lgnn_jax.inspect import (
     SMALL,
     FeatureVisualisation,
     Setting,
-    excitation,
+    mean_activations,
     share_beyond,
     visualise,
 )
@@ -233,10 +233,10 @@ def test_pictures_reach_known_optima_and_dead_channels_are_grey():
     found = visualise(responses, "maps", key=KEY, setting=setting, shape=(5, 7, 3))
     assert found.dead.tolist() == [False, True, False, True, True]
     assert found.units.tolist() == [0, 1, 2, 3, 4] and found.layer == "maps"
-    assert found.pictures.dtype == np.float32 and found.pictures.shape == (5, 5, 7, 3)
-    assert (found.pictures[found.dead] == 0.5).all()
-    np.testing.assert_allclose(found.pictures[0].mean((0, 1)), [1, 0, 0], atol=0.05)
-    assert found.pictures[2, ..., 2].mean() > 0.95 and found.values[0] > 0.85
+    assert found.images.dtype == np.float32 and found.images.shape == (5, 5, 7, 3)
+    assert (found.images[found.dead] == 0.5).all()
+    np.testing.assert_allclose(found.images[0].mean((0, 1)), [1, 0, 0], atol=0.05)
+    assert found.images[2, ..., 2].mean() > 0.95 and found.values[0] > 0.85
     np.testing.assert_allclose(found.values[[1, 3, 4]], [0, 1, 2], rtol=1e-6)
     assert found.start[0] < 0 and (found.values >= found.start)[:3].all()
 
@@ -245,8 +245,8 @@ def test_a_neuron_is_the_middle_of_the_map():
     found = visualise(
         lambda images: {"maps": images}, "maps", key=KEY, setting=STILL, shape=(6, 9, 1), objective="neuron"
     )
-    np.testing.assert_allclose(found.values, found.pictures[:, 3, 4, 0])
-    assert found.values > 0.99 and found.pictures.argmax() == 3 * 9 + 4
+    np.testing.assert_allclose(found.values, found.images[:, 3, 4, 0])
+    assert found.values > 0.99 and found.images.argmax() == 3 * 9 + 4
 
 
 def test_a_step_looks_at_the_part_of_the_canvas_that_is_the_picture():
@@ -274,15 +274,15 @@ def test_a_channels_picture_depends_on_key_and_channel_alone_to_rounding():
     assert len(traces) == 2 * in_two_batches  # Compiled once a call, however many batches.
     assert again.units.tolist() == [3, 0, 3]
     np.testing.assert_allclose(
-        again.pictures[0], again.pictures[2], atol=1e-5
+        again.images[0], again.images[2], atol=1e-5
     )  # Rounding depends on the place.
-    np.testing.assert_allclose(again.pictures, every.pictures[[3, 0, 3]], atol=1e-4)
+    np.testing.assert_allclose(again.images, every.images[[3, 0, 3]], atol=1e-4)
     np.testing.assert_allclose(again.start, every.start[[3, 0, 3]], rtol=1e-4, atol=1e-6)
     assert (every.values > every.start).all() and not every.dead.any()
-    actual = excitation(responses, "second", every.pictures)[np.arange(6), np.arange(6)]
+    actual = mean_activations(responses, "second", every.images)[np.arange(6), np.arange(6)]
     np.testing.assert_allclose(every.values, actual, rtol=1e-5)
     same = visualise(responses, "second", batch=4, **options)
-    np.testing.assert_array_equal(same.pictures, every.pictures)
+    np.testing.assert_array_equal(same.images, every.images)
 
 
 def test_the_network_is_an_argument_of_the_step_and_not_a_part_of_the_program():
@@ -325,11 +325,11 @@ def test_excitations_are_means_over_space_in_one_shape():
         shapes.add(x.shape)
         return {"maps": np.asarray(x)}
 
-    out = excitation(responses, "maps", images, batch=3)
+    out = mean_activations(responses, "maps", images, batch=3)
     np.testing.assert_allclose(out, images.mean((1, 2)), rtol=1e-6)
     assert shapes == {(3, 4, 4, 3)}
     whole = np.full((1, 2, 2, 1), 51, np.uint8)
-    assert excitation(responses, "maps", whole).tolist() == [[np.float32(0.2)]]
+    assert mean_activations(responses, "maps", whole).tolist() == [[np.float32(0.2)]]
 
 
 @pytest.mark.parametrize(
@@ -343,14 +343,14 @@ def test_excitations_are_means_over_space_in_one_shape():
 )
 def test_images_that_are_not_pictures_are_refused(images, message):
     with pytest.raises(ValueError, match=message):
-        excitation(convolved, "first", images)
+        mean_activations(convolved, "first", images)
 
 
 def test_responses_that_are_not_finite_say_where():
     images = smooth(5, 4, 4)
     images[3] = 0
     with pytest.raises(ValueError, match="'maps' are NaN or infinite, first unit 0 to image 3"):
-        excitation(lambda x: {"maps": np.where(x == 0, np.nan, x)}, "maps", images, batch=2)
+        mean_activations(lambda x: {"maps": np.where(x == 0, np.nan, x)}, "maps", images, batch=2)
 
 
 # Errors.

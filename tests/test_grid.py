@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from lgnn_jax import Grid, grid_shape
-from lgnn_jax.grid import coordinates, distances, neighbours
+from lgnn_jax import ConvLayout, Grid, HeatKernel, Window, distances, grid_shape, neighbours
+from lgnn_jax._grid import check_axis, coordinates
 
 
 @pytest.mark.parametrize(
@@ -38,21 +38,49 @@ def test_a_grid_refuses_malformed_shapes(shape):
 
 
 def test_a_grid_is_a_value():
-    assert Grid([np.int64(4), 2]) == Grid((4, 2)) != Grid((4, 2), axis=0)
+    assert Grid([np.int64(4), 2]) == Grid((4, 2)) != Grid((4, 2), wrap=True)
     assert len({Grid((4, 2)), Grid([4, 2])}) == 1
     assert Grid((4, 2)).units == 8
-    with pytest.raises(ValueError, match="axis must be an integer"):
-        Grid((4, 2), axis=0.5)
 
 
-def test_check_says_what_fits():
-    Grid((4, 2), axis=0).check((8, 3, 3, 3))
+def test_an_axis_is_checked_where_there_is_one():
+    assert check_axis(Grid((4, 2)), (8, 3, 3, 3), 0) == 0
+    assert check_axis(Grid((4, 2)), (3, 3, 3, 8), -1) == 3
     with pytest.raises(
         ValueError, match=r"kernel of shape \(3, 3, 1, 9\) has 9 units on axis -1, but a grid of 4x2"
     ):
-        Grid((4, 2)).check((3, 3, 1, 9), "kernel")
+        check_axis(Grid((4, 2)), (3, 3, 1, 9), -1, "kernel")
     with pytest.raises(ValueError, match="has no axis 4"):
-        Grid((4, 2), axis=4).check((3, 3, 1, 8))
+        check_axis(Grid((4, 2)), (3, 3, 1, 8), 4)
+    with pytest.raises(ValueError, match="axis must be an integer"):
+        check_axis(Grid((4, 2)), (8,), 0.5)
+
+
+@pytest.mark.parametrize(
+    "call, sentence",
+    [
+        (
+            lambda: Grid((4, 2), axis=0),
+            r"no argument axis any more.*write Layer\(path, Grid\(shape\), axis\)",
+        ),
+        (
+            lambda: Grid((4, 2), 0),
+            r"wrap must be True or False, got 0.*write Layer\(path, Grid\(shape\), axis\)",
+        ),
+        (lambda: neighbours(Grid((4, 2)), wrap=True), r"no argument wrap.*Grid\(shape, wrap=True\)"),
+        (lambda: distances(Grid((4, 2)), wrap=True), r"no argument wrap.*Grid\(shape, wrap=True\)"),
+        (
+            lambda: Window(5, "wrap"),
+            r"normalise must be True or False, got 'wrap'.*Grid\(shape, wrap=True\)",
+        ),
+        (lambda: Window(boundary="wrap"), r"no argument boundary.*ConvLayout\(wrap=True\)"),
+        (lambda: HeatKernel("wrap"), r"no argument boundary.*ConvLayout\(wrap=True\)"),
+        (lambda: ConvLayout(table={8: (4, 2)}), r"no argument table.*shapes=.*paths="),
+    ],
+)
+def test_arguments_that_have_moved_are_refused_with_what_to_write_now(call, sentence):
+    with pytest.raises((TypeError, ValueError), match=sentence):
+        call()
 
 
 def test_units_are_row_major():
@@ -63,21 +91,21 @@ def test_units_are_row_major():
 @pytest.mark.parametrize("wrap", [False, True])
 @pytest.mark.parametrize("shape", [(1, 1), (2, 2), (4, 1), (3, 5), (5,), (2, 3, 4)])
 def test_neighbours_are_the_pairs_at_unit_distance(shape, wrap):
-    grid = Grid(shape)
-    distance = distances(grid, wrap=wrap)
+    grid = Grid(shape, wrap)
+    distance = distances(grid)
     first, second = np.nonzero(np.triu(np.isclose(distance, 1), 1))
-    assert neighbours(grid, wrap=wrap).tolist() == np.stack([first, second], 1).tolist()
+    assert neighbours(grid).tolist() == np.stack([first, second], 1).tolist()
 
 
 @pytest.mark.parametrize("wrap", [False, True])
 @pytest.mark.parametrize("shape", [(2, 2), (4, 1), (3, 5), (4, 4)])
 def test_diagonal_neighbours_are_the_pairs_at_distance_root_two(shape, wrap):
-    grid = Grid(shape)
-    distance = distances(grid, wrap=wrap)
+    grid = Grid(shape, wrap)
+    distance = distances(grid)
     first, second = np.nonzero(np.triu(np.isclose(distance, 2**0.5), 1))
-    assert neighbours(grid, diagonal=True, wrap=wrap).tolist() == np.stack([first, second], 1).tolist()
+    assert neighbours(grid, diagonal=True).tolist() == np.stack([first, second], 1).tolist()
 
 
 def test_distances_on_a_torus_go_the_short_way():
-    assert distances(Grid((4, 4)), wrap=True).max() == pytest.approx(8**0.5)
+    assert distances(Grid((4, 4), wrap=True)).max() == pytest.approx(8**0.5)
     assert distances(Grid((4, 4))).max() == pytest.approx(18**0.5)

@@ -49,7 +49,7 @@ def test_two_runs_side_by_side(finished, tmp_path, monkeypatch, capsys):
             found = scores[title][layer]["metrics"]["weights: neighbour cosine"]
             assert found["value"] == pytest.approx(score["value"], abs=1e-5)
     text = (out / "topography.md").read_text()
-    assert text.count("### ") == 9 and "| conv_7 |" in text and "nan" not in text
+    assert text.count("### ") == 11 and "| conv_7 |" in text and "nan" not in text
     table = (out / "table3.md").read_text().splitlines()
     assert [row.split("|")[1].strip() for row in table[2:]] == ["network", "-" * 10, "baseline", "constant"]
 

@@ -1,12 +1,11 @@
 import warnings
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import pytest
 
-from lgnn_jax import ConvLayout, Grid, lgnn
-from lgnn_jax.layout import path_name, resolve
+from lgnn_jax import ConvLayout, Grid, Layer, lgnn
+from lgnn_jax._layout import lay_out
 
 
 def tree():
@@ -18,24 +17,31 @@ def tree():
     }
 
 
+def by_path(layout, tree):
+    """The grids of the layers, by path."""
+    return {layer.path: layer.grid for layer in layout.layers(tree)}
+
+
 def test_by_default_floating_leaves_with_four_dimensions_are_laid_out():
-    assert ConvLayout().grids(tree()) == {
-        "conv_0": {"kernel": Grid((4, 2)), "bias": None},
-        "conv_1": {"kernel": Grid((4, 3))},
-        "dense": {"kernel": None},
-        "steps": None,
-    }
+    assert ConvLayout().layers(tree()) == (
+        Layer("conv_0/kernel", Grid((4, 2)), -1),
+        Layer("conv_1/kernel", Grid((4, 3)), -1),
+    )
+
+
+def test_a_layout_of_toruses_gives_toruses():
+    grids = by_path(ConvLayout(paths={"conv_1/kernel": (12,)}, wrap=True), tree())
+    assert grids == {"conv_0/kernel": Grid((4, 2), wrap=True), "conv_1/kernel": Grid((12,), wrap=True)}
+    assert "4x2 torus on axis -1" in ConvLayout(wrap=True).describe(tree())
 
 
 def test_the_path_comes_before_the_width_before_the_default():
-    layout = ConvLayout(table={8: (8, 1), "conv_1/kernel": (2, 6), 12: (12, 1)})
-    grids = layout.grids(tree())
-    assert grids["conv_0"]["kernel"] == Grid((8, 1))
-    assert grids["conv_1"]["kernel"] == Grid((2, 6))
+    layout = ConvLayout(shapes={8: (8, 1), 12: (12, 1)}, paths={"conv_1/kernel": (2, 6)})
+    assert by_path(layout, tree()) == {"conv_0/kernel": Grid((8, 1)), "conv_1/kernel": Grid((2, 6))}
 
 
 def test_a_path_puts_a_leaf_of_other_dimensions_on_a_grid():
-    assert ConvLayout(table={"dense/kernel": (5, 2)}).grids(tree())["dense"]["kernel"] == Grid((5, 2))
+    assert by_path(ConvLayout(paths={"dense/kernel": (5, 2)}), tree())["dense/kernel"] == Grid((5, 2))
 
 
 def test_where_narrows_by_path_and_leaf():
@@ -45,43 +51,66 @@ def test_where_narrows_by_path_and_leaf():
         seen.append((path, leaf.shape))
         return path.startswith("conv_1")
 
-    grids = ConvLayout(where=where).grids(tree())
-    assert grids["conv_0"]["kernel"] is None and grids["conv_1"]["kernel"] == Grid((4, 3))
+    assert by_path(ConvLayout(where=where), tree()) == {"conv_1/kernel": Grid((4, 3))}
     assert ("conv_0/kernel", (3, 3, 3, 8)) in seen
 
 
 def test_a_path_that_names_no_leaf_is_an_error():
     with pytest.raises(
-        ValueError, match="names 'conv_7/kernel', which the tree does not have.*'conv_0/kernel'"
+        ValueError, match="name 'conv_7/kernel', which the tree does not have.*'conv_0/kernel'"
     ):
-        ConvLayout(table={"conv_7/kernel": (4, 2)}).grids(tree())
+        ConvLayout(paths={"conv_7/kernel": (4, 2)}).layers(tree())
 
 
-@pytest.mark.parametrize("table", [{8: (4, 4)}, {"conv_0/kernel": (4, 4)}])
-def test_a_shape_that_does_not_hold_the_filters_is_an_error(table):
+def test_a_shape_that_does_not_hold_the_filters_is_an_error():
     with pytest.raises(ValueError, match="8"):
-        ConvLayout(table=table).grids(tree())
-
-
-def test_the_error_names_leaf_shape_and_grid():
+        ConvLayout(shapes={8: (4, 4)})
     with pytest.raises(
         ValueError, match=r"'conv_0/kernel' of shape \(3, 3, 3, 8\) has 8 units.*4x4 holds 16"
     ):
-        ConvLayout(table={"conv_0/kernel": (4, 4)}).grids(tree())
+        ConvLayout(paths={"conv_0/kernel": (4, 4)}).layers(tree())
 
 
-@pytest.mark.parametrize("table", [{2.5: (1, 2)}, {None: (1, 1)}, {8: 8}, {True: (1, 1)}])
-def test_malformed_tables_are_refused(table):
-    with pytest.raises(ValueError):
-        ConvLayout(table=table)
+@pytest.mark.parametrize(
+    "tables, words",
+    [
+        ({"shapes": shapes}, words)
+        for shapes, words in [
+            ({2.5: (1, 2)}, "widths as keys"),
+            ({None: (1, 1)}, "widths as keys"),
+            ({"a": (1, 1)}, "widths as keys"),
+            ({True: (1, 1)}, "widths as keys"),
+            ({8: 8}, "A grid shape is"),
+            ([3], "map widths"),
+            (5, "map widths"),
+        ]
+    ]
+    + [
+        ({"paths": paths}, words)
+        for paths, words in [
+            ({8: (4, 2)}, "paths as keys"),
+            ({"a": 8}, "A grid shape is"),
+            ("abc", "map paths"),
+            (5, "map paths"),
+        ]
+    ]
+    + [
+        ({"wrap": 1}, "wrap must be True or False"),
+        ({"axis": 0.5}, "axis must be an integer"),
+        ({"where": "conv"}, "where must be a function"),
+    ],
+)
+def test_malformed_options_are_refused(tables, words):
+    with pytest.raises(ValueError, match=words):
+        ConvLayout(**tables)
 
 
-def test_a_layout_is_a_value_and_keeps_a_copy_of_its_table():
-    table = {8: (4, 2)}
-    layout = ConvLayout(table=table)
-    table[8] = (8, 1)
-    assert layout.grids(tree())["conv_0"]["kernel"] == Grid((4, 2))
-    assert layout == ConvLayout(table={8: [4, 2]}) and hash(layout) == hash(ConvLayout(table={8: [4, 2]}))
+def test_a_layout_is_a_value_and_keeps_a_copy_of_its_tables():
+    shapes = {8: (4, 2)}
+    layout = ConvLayout(shapes=shapes)
+    shapes[8] = (8, 1)
+    assert by_path(layout, tree())["conv_0/kernel"] == Grid((4, 2))
+    assert layout == ConvLayout(shapes={8: [4, 2]}) and hash(layout) == hash(ConvLayout(shapes={8: [4, 2]}))
     assert layout != ConvLayout()
 
 
@@ -95,55 +124,78 @@ def test_an_axis_that_looks_like_height_or_width_draws_a_warning(shape, axis, wa
     params = {"kernel": jax.ShapeDtypeStruct(shape, jnp.float32)}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        ConvLayout(axis=axis).grids(params)
+        ConvLayout(axis=axis).layers(params)
     assert bool(caught) == warns
     if warns:
         assert "looks like the kernel's height or width" in str(caught[0].message)
 
 
-def test_paths_are_the_same_for_linen_and_nnx():
-    class Entry(NamedTuple):
-        value: int
-
-    class Module(NamedTuple):
-        conv: dict
-
-    linen = {"conv": {"kernel": 0}}
-    nnx = Module(conv={"kernel": Entry(0)})
-    names = [[path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(t)] for t in (linen, nnx)]
-    assert names[0] == names[1] == ["conv/kernel"]
-
-
 def test_a_key_of_a_dict_called_value_stays_in_the_path():
     params = {"attention": {"key": jnp.zeros((4, 8)), "value": jnp.zeros((4, 8))}}
     assert "attention/value  (4, 8)" in ConvLayout().describe(params)
-    grids = ConvLayout(table={"attention/value": (4, 2)}).grids(params)
-    assert grids == {"attention": {"key": None, "value": Grid((4, 2))}}
+    assert by_path(ConvLayout(paths={"attention/value": (4, 2)}), params) == {
+        "attention/value": Grid((4, 2))
+    }
 
 
-def test_a_ready_tree_and_any_object_with_grids_serve_as_layouts():
+def test_ready_layers_and_any_object_with_layers_serve_as_layouts():
     class Last:
-        def grids(self, updates):
-            return jax.tree.map(lambda leaf: Grid((leaf.shape[-1],)), updates)
+        def layers(self, tree):
+            return tuple(Layer(name, Grid((leaf.shape[-1],)), -1) for name, leaf in tree.items())
 
     updates = {"a": jnp.zeros((2, 3)), "b": jnp.zeros(4)}
-    assert resolve(Last(), updates) == [Grid((3,)), Grid((4,))]
-    assert resolve({"a": None, "b": Grid((2, 2))}, updates) == [None, Grid((2, 2))]
-    lgnn(layout={"a": None, "b": Grid((2, 2))}).init(updates)
+    assert lay_out(Last(), updates) == [Layer("a", Grid((3,)), -1), Layer("b", Grid((4,)), -1)]
+    ready = (Layer("b", Grid((2, 2)), 0),)
+    assert lay_out(ready, updates) == [None, *ready]
+    lgnn(layout=ready).init(updates)
+
+
+class Old:
+    def grids(self, updates):
+        return updates
 
 
 @pytest.mark.parametrize(
     "layout, words",
     [
-        ({"a": None}, "does not match"),
-        (3, "does not match"),
-        ({"a": None, "b": (2, 2)}, "must be a Grid or None"),
-    ]
-    + [({"a": Grid((2, 2)), "b": None}, r"'a' of shape \(2, 3\) has 3 units")],
+        (
+            {"a": None, "b": Grid((2, 2))},
+            "a tuple of Layers such as.*a tree of Grids are no layouts any more",
+        ),
+        (Old(), r"a method layers\(tree\).*grids\(updates\).*no layouts any more"),
+        (3, "a tuple of Layers such as"),
+        ((Grid((2, 2)),), "a tuple of Layers such as"),
+        ((Layer("a", Grid((2, 2)), -1),), r"'a' of shape \(2, 3\) has 3 units"),
+        (
+            (Layer("c", Grid((2, 2)), -1),),
+            "lays out 'c', which the tree does not have. Its leaves are: 'a', 'b'",
+        ),
+        ((Layer("b", Grid((2, 2)), -1), Layer("b", Grid((4,)), -1)), "more than one layer for 'b'"),
+        ((Layer("n", Grid((2, 2)), -1),), "lays out 'n', which is not floating: int32"),
+    ],
 )
 def test_layouts_that_do_not_fit_are_refused(layout, words):
+    tree = {"a": jnp.zeros((2, 3)), "b": jnp.zeros(4)}
+    if "int32" in words:
+        tree["n"] = jnp.zeros(4, jnp.int32)
     with pytest.raises(ValueError, match=words):
-        lgnn(layout=layout).init({"a": jnp.zeros((2, 3)), "b": jnp.zeros(4)})
+        lgnn(layout=layout).init(tree)
+
+
+@pytest.mark.parametrize("arguments", [(3, Grid((2, 2)), 0), ("a", (2, 2), 0), ("a", Grid((2, 2)), 0.5)])
+def test_a_malformed_layer_is_refused(arguments):
+    with pytest.raises(ValueError, match=r"A Layer is a path and a Grid, such as|axis must be an integer"):
+        Layer(*arguments)
+
+
+def test_leaves_of_one_name_are_an_error_where_they_are_laid_out():
+    kernel = jnp.zeros((3, 3, 3, 8))
+    twice = {"a/kernel": kernel, "a": {"kernel": kernel}, "b": {"kernel": kernel}}
+    for layout in (ConvLayout(), (Layer("a/kernel", Grid((4, 2)), -1),)):
+        with pytest.raises(ValueError, match="2 leaves are called 'a/kernel'"):
+            lgnn(layout=layout).init(twice)
+    only_b = ConvLayout(where=lambda path, leaf: path.startswith("b"))
+    lgnn(layout=only_b).init(twice)
 
 
 def test_describe_gives_every_leaf_and_the_reason():
@@ -156,15 +208,9 @@ def test_describe_gives_every_leaf_and_the_reason():
 
 def test_a_single_weight_a_filter_is_a_bias_unless_the_table_names_it():
     tree = {"bias": jnp.zeros((64, 1, 1, 1)), "weight": jnp.zeros((64, 3, 3, 3))}
-    assert ConvLayout(axis=0).grids(tree) == {"bias": None, "weight": Grid((8, 8), 0)}
-    assert ConvLayout(axis=0, table={"bias": (8, 8)}).grids(tree)["bias"] == Grid((8, 8), 0)
+    assert ConvLayout(axis=0).layers(tree) == (Layer("weight", Grid((8, 8)), 0),)
+    assert ConvLayout(axis=0, paths={"bias": (8, 8)}).layers(tree)[0] == Layer("bias", Grid((8, 8)), 0)
     assert "one weight a filter" in ConvLayout(axis=0).describe(tree)
-
-
-@pytest.mark.parametrize("table", [[3], "abc", 5])
-def test_a_table_is_a_mapping(table):
-    with pytest.raises(ValueError, match="maps widths or paths to shapes"):
-        ConvLayout(table=table)
 
 
 def test_a_layout_is_no_class():
@@ -174,4 +220,4 @@ def test_a_layout_is_no_class():
 
 def test_a_number_has_no_grid():
     with pytest.raises(ValueError, match="'x' of shape .* has no axis -1"):
-        lgnn(layout={"x": Grid((2, 2))}).init({"x": 1.0})
+        lgnn(layout=(Layer("x", Grid((2, 2)), -1),)).init({"x": 1.0})

@@ -10,7 +10,6 @@ from jax import lax
 from experiments import models
 from experiments.models import common, patches, products, winograd, wrn
 from lgnn_jax import ConvLayout
-from lgnn_jax.layout import path_name
 
 
 def shapes(net, classes=100, width=1.0):
@@ -23,9 +22,7 @@ def shapes(net, classes=100, width=1.0):
 def smoothed(net, scope):
     """Paths of the convolutions that a scope smooths."""
     params = shapes(net)["params"]
-    grids = ConvLayout(where=wrn.SCOPES[scope]).grids(params)
-    chosen = jax.tree_util.tree_leaves_with_path(grids)
-    return {path_name(path) for path, _ in chosen}
+    return {layer.path for layer in ConvLayout(where=wrn.SCOPES[scope]).layers(params)}
 
 
 @pytest.mark.parametrize(

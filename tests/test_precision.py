@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lgnn_jax import Grid, HeatKernel, LGNNState, Window, lgnn, smooth
+from lgnn_jax import ConvLayout, Grid, HeatKernel, Layer, LGNNState, Window, lgnn, smooth
 from tests.reference import apply, operator
 
 pytestmark = pytest.mark.usefixtures("form")
@@ -15,7 +15,8 @@ pytestmark = pytest.mark.usefixtures("form")
 # The largest error against float64 for values around 1: half a unit in the last place of the result's
 # dtype for up to 4, and for float32 and float64 what a few additions make of it.
 ERRORS = {"float16": 2e-3, "bfloat16": 1.6e-2, "float32": 1e-6, "float64": 4e-15}
-WINDOWS = [Window(), Window(5, "wrap"), HeatKernel()]
+PLANE, TORUS = Grid((8, 8)), Grid((8, 8), wrap=True)
+FORMS = [(Window(), PLANE), (Window(5), TORUS), (HeatKernel(), PLANE)]
 
 
 @contextlib.contextmanager
@@ -26,45 +27,38 @@ def wide(enabled):
     jax.config.update("jax_enable_x64", False)
 
 
-@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("window, grid", FORMS)
 @pytest.mark.parametrize("dtype", ERRORS)
-def test_the_error_against_float64_is_that_of_the_dtype(dtype, window):
+def test_the_error_against_float64_is_that_of_the_dtype(dtype, window, grid):
     with wide(dtype == "float64"):
         x = jnp.asarray(np.random.default_rng(0).standard_normal((16, 64)), dtype)
-        smoothed = smooth(x, Grid((8, 8)), 0.5, window)
-        updates, _ = lgnn(0.5, layout=Grids(Grid((8, 8))), window=window).update(x, LGNNState(jnp.int32(0)))
+        smoothed = smooth(x, grid, 0.5, window)
+        tx = lgnn(0.5, layout=(Layer("", grid, -1),), window=window)
+        updates, _ = tx.update(x, LGNNState(jnp.int32(0)))
         assert smoothed.dtype == updates.dtype == x.dtype
-        expected = apply(operator((8, 8), 0.5, window), np.asarray(x, np.float64), 1)
+        expected = apply(operator(grid, 0.5, window), np.asarray(x, np.float64), 1)
         error = np.abs(np.asarray(smoothed, np.float64) - expected).max()
     assert error < ERRORS[dtype]
     assert dtype in ("float32", "float64") or error > ERRORS[dtype] / 100  # Rounded once, to that dtype.
-
-
-class Grids:
-    def __init__(self, grid):
-        self.grid = grid
-
-    def grids(self, updates):
-        return jax.tree.map(lambda _: self.grid, updates)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_precision_is_summed_in_float32(dtype):
     """A sum in the narrow dtype would round a small neighbour away; it must leave its share."""
     x = jnp.ones((1, 64), dtype).at[0, 9].set(1.0 + float(jnp.finfo(dtype).eps))
-    exact = apply(operator((8, 8), 0.5, Window()), np.asarray(x, np.float64), 1)
+    exact = apply(operator(PLANE, 0.5, Window()), np.asarray(x, np.float64), 1)
     rounded = jnp.asarray(exact, jnp.float32).astype(dtype)
     np.testing.assert_array_equal(
         np.asarray(smooth(x, Grid((8, 8)), 0.5), np.float32), np.asarray(rounded, np.float32)
     )
 
 
-@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("window, grid", FORMS)
 @pytest.mark.parametrize("dtype", ["float8_e4m3fn", "bfloat16", "float16", "float32"])
-def test_strict_promotion_of_dtypes_is_respected(dtype, window):
-    x = jnp.asarray(np.random.default_rng(0).standard_normal((3, 16)), dtype)
+def test_strict_promotion_of_dtypes_is_respected(dtype, window, grid):
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((3, 64)), dtype)
     with jax.numpy_dtype_promotion("strict"):
-        smoothed = smooth(x, Grid((4, 4)), 0.5, window)
+        smoothed = smooth(x, grid, 0.5, window)
     assert smoothed.dtype == x.dtype and np.isfinite(np.asarray(smoothed, np.float32)).all()
 
 
@@ -80,19 +74,19 @@ def products(jaxpr):
                     yield from products(inner)
 
 
-@pytest.mark.parametrize("window", WINDOWS)
-def test_no_product_is_left_to_the_backends_default_precision(window, form):
-    program = jax.make_jaxpr(lambda x, sigma: smooth(x, Grid((8, 8)), sigma, window))
+@pytest.mark.parametrize("window, grid", FORMS)
+def test_no_product_is_left_to_the_backends_default_precision(window, grid, form):
+    program = jax.make_jaxpr(lambda x, sigma: smooth(x, grid, sigma, window))
     found = list(products(program(jnp.zeros((16, 64)), 0.5).jaxpr))
     highest = jax.lax.Precision.HIGHEST
     assert all(precision in (highest, (highest, highest)) for precision in found), found
     assert bool(found) == (form == "flat" or isinstance(window, HeatKernel))
 
 
-@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("window, grid", FORMS)
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "rocm", "tpu"])
-def test_it_lowers_for_every_platform(platform, window):
-    tx = lgnn(0.5, window=window)
+def test_it_lowers_for_every_platform(platform, window, grid):
+    tx = lgnn(0.5, layout=ConvLayout(wrap=grid.wrap), window=window)
 
     @jax.jit
     def update(g, state):

@@ -168,7 +168,7 @@ def test_paths_of_nnx_are_the_same_at_init_and_update(optimizer):
     made, _ = recipe("Flax NNX", 0)
     nnx, net = made["nnx"], made["nnx"].clone(made["net"])
     seen, kernel = [], "layers/0/kernel"
-    layout = ConvLayout(table={kernel: (4, 8)}, where=lambda path, leaf: seen.append(path) or True)
+    layout = ConvLayout(paths={kernel: (4, 8)}, where=lambda path, leaf: seen.append(path) or True)
     tx = optax.chain(lgnn(0.5, layout=layout), optax.sgd(RATE))
     params = nnx.state(net, nnx.Param)
     before = jax.tree.map(jnp.array, nnx.to_pure_dict(params))
@@ -202,7 +202,7 @@ def updates_of(made):
             {"early/kernel": dense((8, 4), 0.8), "late/kernel": dense((8, 8), 0.4)},
         ),
         (
-            "Shape, table and sigma of every layer",
+            "Shape and sigma of every layer",
             {
                 "conv_0/kernel": dense((16, 1), 0.8),
                 "conv_1/kernel": dense((16, 4), 0.4),
@@ -217,7 +217,7 @@ def updates_of(made):
             "Grids of one, two and three dimensions",
             {"line": dense((64,), 0.5), "plane": dense((8, 8), 0.5), "box": dense((4, 4, 4), 0.5)},
         ),
-        ("A torus", {"kernel": dense((8, 8), 1.0, size=5, boundary="wrap")}),
+        ("A torus", {"kernel": dense((8, 8), 1.0, size=5, wrap=True)}),
     ],
 )
 def test_the_first_update(heading, operators):
@@ -239,7 +239,7 @@ def test_a_live_sigma_counts_from_the_next_step_without_a_new_compilation():
 
 def test_a_table_by_path_in_a_partition_names_leaves_of_its_own_group():
     made, _ = recipe("A sigma per group of layers")
-    own, other = (ConvLayout(table={f"{name}/kernel": (4, 8)}) for name in ("early", "late"))
+    own, other = (ConvLayout(paths={f"{name}/kernel": (4, 8)}) for name in ("early", "late"))
     narrow = lgnn(0.4)
     tx = optax.partition({"wide": lgnn(0.8, layout=own), "narrow": narrow}, made["groups"])
     assert_changes(
@@ -247,7 +247,7 @@ def test_a_table_by_path_in_a_partition_names_leaves_of_its_own_group():
         noise(made["params"]),
         {"early/kernel": dense((4, 8), 0.8), "late/kernel": dense((8, 8), 0.4)},
     )
-    with pytest.raises(ValueError, match="names 'late/kernel', which the tree does not have"):
+    with pytest.raises(ValueError, match="name 'late/kernel', which the tree does not have"):
         optax.partition({"wide": lgnn(0.8, layout=other), "narrow": narrow}, made["groups"]).init(
             made["params"]
         )

@@ -13,17 +13,17 @@ from experiments import models
 from lgnn_jax import Grid
 from lgnn_jax.inspect import (
     Region,
+    ablate,
     accumulate,
     class_maps,
     linear_probe,
+    linen_ablated,
     linen_responses,
-    linen_silencer,
     nnx_responses,
     per_class_accuracy,
     plots,
     pool_blocks,
     regions,
-    silence_effect,
 )
 
 CLASSES, UNITS = 5, 12
@@ -139,6 +139,17 @@ def test_a_constant_unit_is_an_error_or_nan_but_never_zero():
         assert np.isnan(values[:, 3]).all() and np.isfinite(np.delete(np.delete(values, 3, 0), 3, 1)).all()
         with pytest.raises(ValueError, match="'raise' or 'nan', got 'zero'"):
             metric(constant="zero")
+    for matrix, undefined in (
+        (out.similarity, out.correlation(constant="nan")),
+        (out.live_covariance, None),
+    ):
+        assert not matrix[3].any() and not matrix[:, 3].any()
+        if undefined is not None:
+            np.testing.assert_array_equal(matrix, np.nan_to_num(undefined))
+    live = np.arange(UNITS) != 3
+    np.testing.assert_array_equal(
+        out.live_covariance[np.ix_(live, live)], out.covariance[np.ix_(live, live)]
+    )
     x, labels = np.array([0, 0, 1, 1], np.float32)[:, None], [0, 0, 1, 1]
     apart = accumulate(identity, x, labels, classes=2, top=1)["maps"]
     assert apart.selectivity().tolist() == [[-np.inf], [np.inf]]
@@ -257,7 +268,7 @@ def test_layers_run_twice_or_not_at_all_are_refused():
     with pytest.raises(ValueError, match="run 0 times"):
         linen_responses(net, variables, often=False)(x)
     with pytest.raises(ValueError, match="did not run 'conv'"):
-        linen_silencer(net, variables, "conv", x, often=False)(jnp.ones(3))
+        linen_ablated(net, variables, "conv", x, often=False)(jnp.ones(3))
 
 
 class Small(nnx.Module):
@@ -365,9 +376,9 @@ def test_planted_regions_are_found_in_responses():
 @pytest.mark.parametrize("shape", [(9, 7), (40,), (4, 5, 3)])
 @pytest.mark.parametrize("wrap", [False, True])
 def test_regions_are_scipys_connected_components(shape, wrap):
-    grid = Grid(shape)
+    grid = Grid(shape, wrap)
     t = noise(6, grid.units)
-    out = regions(t, grid, threshold=0.2, wrap=wrap)
+    out = regions(t, grid, threshold=0.2)
     for label in range(6):
         active = (t[label] > 0.2).reshape(shape)
         # On a torus, of three copies in every direction the middle one.
@@ -413,6 +424,9 @@ def test_constant_units_belong_to_no_region_and_other_nans_are_refused():
         regions(t, Grid((4,)), threshold=0)
     with pytest.raises(ValueError, match="selectivity has 4 units, but a grid of 5 holds 5"):
         regions(t, Grid((5,)), threshold=0)
+    assert regions(t[:, :1], Grid((1,)), threshold=9) == []
+    with pytest.raises(TypeError, match=r"no argument wrap any more.*Grid\(shape, wrap=True\)"):
+        regions(t, Grid((4,)), threshold=0, wrap=True)
     with pytest.raises(ValueError, match="threshold a number"):
         regions(t, Grid((4,)), threshold=float("nan"))
 
@@ -443,7 +457,7 @@ def by_hand(variables, images, unit):
 def test_the_silencer_zeroes_units_and_compiles_once():
     module, variables, images = small()
     nested, traces = {name: {"net": tree} for name, tree in variables.items()}, []
-    predict = linen_silencer(Outer(module, lambda: traces.append(1)), nested, "net/conv_0", images, batch=4)
+    predict = linen_ablated(Outer(module, lambda: traces.append(1)), nested, "net/conv_0", images, batch=4)
     plain = module.apply(variables, images, train=False).argmax(-1)
     np.testing.assert_array_equal(predict(np.ones(16)), plain)
     changed = 0
@@ -459,14 +473,14 @@ def test_the_silencer_zeroes_units_and_compiles_once():
     with pytest.raises(ValueError, match="Scores of images 0 to 3 are NaN or infinite"):
         predict(np.full(16, np.nan))
     with pytest.raises(ValueError, match="Unknown layer 'conv_0'. Known: net, net/bn, net/conv_0"):
-        linen_silencer(module, nested, "conv_0", images)
+        linen_ablated(module, nested, "conv_0", images)
 
 
 def test_silencing_a_layer_silences_its_own_output_too():
     module, variables, images = small()
     params = {**variables["params"], "conv_1": jax.tree.map(jnp.zeros_like, variables["params"]["conv_1"])}
     expected = module.apply({**variables, "params": params}, images, train=False).argmax(-1)
-    predict = linen_silencer(module, variables, "conv_1", images, train=False)
+    predict = linen_ablated(module, variables, "conv_1", images, train=False)
     np.testing.assert_array_equal(predict(np.zeros(8)), expected)
 
 
@@ -479,13 +493,13 @@ def planted_predict(mask):
 
 def test_silencing_a_planted_region_stands_out_from_random_units():
     labels, options = np.arange(60) % 6, dict(units=24, classes=6, repetitions=200)
-    effect = silence_effect(planted_predict, labels, [8, 9, 10, 11], key=jax.random.key(0), **options)
+    effect = ablate(planted_predict, labels, [8, 9, 10, 11], key=jax.random.key(0), **options)
     assert effect.accuracy.tolist() == [1] * 6 and effect.change.tolist() == [0, 0, -1, 0, 0, 0]
     # Three or four of the four units hit by chance: (4 * 20 + 1) / comb(24, 4).
     np.testing.assert_allclose(effect.random_mean, -81 / 10626, atol=0.02)
     assert (effect.random_low == 0).all() and (effect.random_high == 0).all()
-    again = silence_effect(planted_predict, labels, [8, 9, 10, 11], key=jax.random.key(0), **options)
-    other = silence_effect(planted_predict, labels, [8, 9, 10, 11], key=jax.random.key(1), **options)
+    again = ablate(planted_predict, labels, [8, 9, 10, 11], key=jax.random.key(0), **options)
+    other = ablate(planted_predict, labels, [8, 9, 10, 11], key=jax.random.key(1), **options)
     np.testing.assert_array_equal(effect.random_mean, again.random_mean)
     assert (effect.random_mean != other.random_mean).any()
 
@@ -498,7 +512,7 @@ def test_random_bands_are_quantiles_over_as_many_random_units():
         return planted_predict(mask)
 
     labels = np.arange(60) % 6
-    effect = silence_effect(
+    effect = ablate(
         predict,
         labels,
         range(12),
@@ -516,9 +530,7 @@ def test_random_bands_are_quantiles_over_as_many_random_units():
 @pytest.mark.parametrize("members", [[], [24], [-1], [1, 1], [0.5]])
 def test_members_must_be_units_of_the_layer(members):
     with pytest.raises(ValueError, match="distinct indices from 0 to 23"):
-        silence_effect(
-            planted_predict, np.arange(60) % 6, members, units=24, classes=6, key=jax.random.key(0)
-        )
+        ablate(planted_predict, np.arange(60) % 6, members, units=24, classes=6, key=jax.random.key(0))
 
 
 # Probes.

@@ -9,22 +9,22 @@ import optax
 import pytest
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from lgnn_jax import HeatKernel, LGNNState, Window, decreasing_sigma, lgnn
+from lgnn_jax import ConvLayout, Grid, HeatKernel, LGNNState, Window, decreasing_sigma, lgnn
 from tests.reference import apply, operator
 
 COLLECTIVES = r"(all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter|collective-broadcast)"
 REPLICATED = PartitionSpec()
 FAN_IN = PartitionSpec(None, None, "devices", None)
 GRID = PartitionSpec(None, None, None, "devices")
-WINDOWS = [Window(), Window(5, "wrap"), HeatKernel()]
+FORMS = [(Window(), False), (Window(5), True), (HeatKernel(), False)]  # And whether on a torus.
 
 
 def gradient(seed=0):
     return np.random.default_rng(seed).standard_normal((3, 3, 16, 64)).astype(np.float32)
 
 
-def update(window=Window()):
-    tx = lgnn(0.5, window=window)
+def update(window=Window(), wrap=False):
+    tx = lgnn(0.5, layout=ConvLayout(wrap=wrap), window=window)
     return lambda g: tx.update(g, LGNNState(jnp.int32(0)))[0]
 
 
@@ -37,21 +37,21 @@ def sent(compiled):
     return set(re.findall(COLLECTIVES + r"(?:-start)?\(", compiled.as_text()))
 
 
-@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("window, wrap", FORMS)
 @pytest.mark.parametrize("spec", [REPLICATED, FAN_IN, GRID])
-def test_a_mesh_gives_what_one_device_gives(spec, window):
+def test_a_mesh_gives_what_one_device_gives(spec, window, wrap):
     g = gradient()
     placed = jax.device_put(g, NamedSharding(mesh(), spec))
     assert len(placed.addressable_shards) == 8
-    got = jax.jit(update(window))(placed)
-    np.testing.assert_allclose(got, apply(operator((8, 8), 0.5, window), g, 3), atol=1e-6)
+    got = jax.jit(update(window, wrap))(placed)
+    np.testing.assert_allclose(got, apply(operator(Grid((8, 8), wrap), 0.5, window), g, 3), atol=1e-6)
 
 
-@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("window, wrap", FORMS)
 @pytest.mark.parametrize("spec", [REPLICATED, FAN_IN])
-def test_shards_of_another_axis_need_no_communication(spec, window):
+def test_shards_of_another_axis_need_no_communication(spec, window, wrap):
     sharding = NamedSharding(mesh(), spec)
-    compiled = jax.jit(update(window)).lower(jax.device_put(gradient(), sharding)).compile()
+    compiled = jax.jit(update(window, wrap)).lower(jax.device_put(gradient(), sharding)).compile()
     assert sent(compiled) == set()
     assert compiled.output_shardings.is_equivalent_to(sharding, 4)
 
@@ -63,30 +63,32 @@ def test_shards_of_the_grid_send_their_borders_and_no_more():
 
 
 @pytest.mark.skipif(not hasattr(jax, "set_mesh"), reason="this jax has no jax.set_mesh")
-@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("window, wrap", FORMS)
 @pytest.mark.parametrize("spec", [REPLICATED, FAN_IN, GRID])
-def test_explicit_sharding_is_kept(spec, window):
+def test_explicit_sharding_is_kept(spec, window, wrap):
     g = gradient()
     explicit = jax.make_mesh((8,), ("devices",), axis_types=(AxisType.Explicit,))
     with jax.set_mesh(explicit):
         placed = jax.device_put(g, NamedSharding(explicit, spec))
-        got = jax.jit(update(window))(placed)
+        got = jax.jit(update(window, wrap))(placed)
         assert got.sharding.is_equivalent_to(placed.sharding, 4)
-    np.testing.assert_allclose(got, update(window)(jnp.asarray(g)), atol=1e-6)
+    np.testing.assert_allclose(got, update(window, wrap)(jnp.asarray(g)), atol=1e-6)
 
 
 @pytest.mark.skipif(not hasattr(jax, "set_mesh"), reason="this jax has no jax.set_mesh")
-@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("window, wrap", FORMS)
 @pytest.mark.parametrize("spec", [REPLICATED, FAN_IN, GRID])
-def test_explicit_sharding_over_a_single_device(spec, window, form):
+def test_explicit_sharding_over_a_single_device(spec, window, wrap, form):
     """The same script must run on one device, where an array would otherwise be read as one line."""
     g = gradient()
     explicit = jax.make_mesh((1,), ("devices",), axis_types=(AxisType.Explicit,), devices=jax.devices()[:1])
     with jax.set_mesh(explicit):
         placed = jax.device_put(g, NamedSharding(explicit, spec))
-        for got in (update(window)(placed), jax.jit(update(window))(placed)):
+        for got in (update(window, wrap)(placed), jax.jit(update(window, wrap))(placed)):
             assert got.sharding.is_equivalent_to(placed.sharding, 4)
-            np.testing.assert_allclose(got, apply(operator((8, 8), 0.5, window), g, 3), atol=1e-6)
+            np.testing.assert_allclose(
+                got, apply(operator(Grid((8, 8), wrap), 0.5, window), g, 3), atol=1e-6
+            )
 
 
 @pytest.mark.parametrize("axis", [0, 2])

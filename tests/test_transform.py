@@ -3,6 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 
 from lgnn_jax import ConvLayout, LGNNState, Window, decreasing_sigma, lgnn
 from tests.reference import apply, dense
@@ -125,11 +127,54 @@ def test_decreasing_sigma_checks_its_start_against_its_window():
 
 
 def test_init_and_update_name_the_leaf_that_does_not_fit():
-    tx = lgnn(layout=ConvLayout(table={16: (4, 4), "deep/kernel": (3, 5)}))
+    tx = lgnn(layout=ConvLayout(shapes={16: (4, 4)}, paths={"deep/kernel": (3, 5)}))
     with pytest.raises(ValueError, match=r"'deep/kernel' of shape \(3, 3, 16, 14\).*3x5"):
         tx.init(params())
     with pytest.raises(ValueError, match="'deep/kernel'"):
         tx.update(params(), LGNNState(jnp.int32(0)))
+
+
+def test_update_refuses_leaves_that_do_not_have_the_shape_of_their_parameters():
+    """Per-example gradients had no grid, or one of their own, and passed in silence."""
+    theta, tx = params(), lgnn(0.5)
+    state = tx.init(theta)
+    examples = jax.tree.map(lambda leaf: jnp.stack([leaf] * 4), theta)
+    words = r"'conv/bias' has shape \(4, 16\), but the parameter has \(16,\).*the mean over examples"
+    for update in (tx.update, jax.jit(tx.update)):
+        with pytest.raises(ValueError, match=words):
+            update(examples, state, theta)
+    line = {
+        "conv": jnp.ones((3, 5, 8))
+    }  # Of one dimension: with an axis of examples it looks like a kernel.
+    with pytest.raises(ValueError, match=r"'conv' has shape \(4, 3, 5, 8\)"):
+        tx.update({"conv": jnp.ones((4, 3, 5, 8))}, state, line)
+    tx.update(theta, state, theta)
+    tx.update(theta, state, {"another": jnp.ones(3)})  # Nothing to compare with.
+
+
+def test_a_shard_does_not_tell_its_grid():
+    mesh = Mesh(np.array(jax.devices()), ("filters",))
+    whole = {"conv": jnp.asarray(np.random.default_rng(0).standard_normal((3, 3, 8, 64)), jnp.float32)}
+
+    def under(spec, layout):
+        tx = lgnn(0.5, layout=layout)
+
+        def update(theta):
+            return tx.update(theta, LGNNState(jnp.int32(0)), theta)[0]
+
+        return jax.jit(jax.shard_map(update, mesh=mesh, in_specs=spec, out_specs=spec))(whole)
+
+    filters, inputs = P(None, None, None, "filters"), P(None, None, "filters", None)
+    with pytest.raises(
+        ValueError, match=r"'conv' of shape \(3, 3, 8, 8\) varies over the mesh axes filters"
+    ):
+        under(filters, ConvLayout())
+    layers = ConvLayout().layers(whole)  # As the message says.
+    with pytest.raises(ValueError, match=r"'conv' of shape \(3, 3, 8, 8\) has 8 units.*8x8 holds 64"):
+        under(filters, layers)
+    expected = apply(dense((8, 8), 0.5), whole["conv"], 3)
+    np.testing.assert_allclose(under(inputs, layers)["conv"], expected, atol=1e-6)
+    np.testing.assert_allclose(under(P(), ConvLayout())["conv"], expected, atol=1e-6)
 
 
 def test_eight_devices_give_exactly_what_one_gives():

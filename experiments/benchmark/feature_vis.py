@@ -22,7 +22,7 @@ from experiments.inspect.networks import read_config
 from experiments.models import vgg
 from experiments.run.augment import normalise
 from experiments.run.weights import load_weights
-from lgnn_jax.inspect import LUCID, SMALL, Setting, excitation, linen_responses, visualise
+from lgnn_jax.inspect import LUCID, SMALL, Setting, linen_responses, mean_activations, visualise
 
 SETTINGS = {"small": SMALL, "lucid": LUCID}
 _FEWEST = 16  # Steps that are tried; twice as many as there are between reports of progress.
@@ -42,9 +42,9 @@ class Subject:
     width: int  # Channels of the layer.
     units: np.ndarray  # Those that are visualised.
 
-    def excitation(self, pictures: np.ndarray) -> np.ndarray:
+    def activations(self, images: np.ndarray) -> np.ndarray:
         """How much every picture excites the channel that it is of, in JAX, without transforms."""
-        found = excitation(self.responses, self.layer, np.clip(pictures, 0, 1))
+        found = mean_activations(self.responses, self.layer, np.clip(images, 0, 1))
         return found[np.arange(len(self.units)), self.units]
 
 
@@ -248,7 +248,7 @@ def _forms(
         forms["lucent"] = lambda repeat: (seconds(units, timed.steps, batched), 0.0)
         forms["lucent one at a time"] = lambda repeat: (seconds(one(repeat), timed.steps, single), 0.0)
         pictures, _ = lucent.render(units, setting, _grid(setting.steps), size=_SIZE, channels_last=batched)
-        values["lucent"] = {count: subject.excitation(made) for count, made in pictures.items()}
+        values["lucent"] = {count: subject.activations(made) for count, made in pictures.items()}
     return forms, values
 
 
@@ -271,7 +271,7 @@ def _ours(subject: Subject, setting: Setting, steps: int) -> np.ndarray:
         shape=(_SIZE, _SIZE, 3),
         batch=len(subject.units),
     )
-    return subject.excitation(made.pictures)
+    return subject.activations(made.images)
 
 
 def time_ours(subject: Subject, setting: Setting, units: np.ndarray) -> tuple[float, float]:

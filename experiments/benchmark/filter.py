@@ -132,8 +132,8 @@ def kernels(net: str) -> list[jax.Array]:
 def filter_cost(net: str, repeats: int, torch: bool) -> dict[str, Any]:
     """Seconds of every form (lower quartile, median, upper quartile), bytes, and compile time."""
     gradients = kernels(net)
-    grids = ConvLayout().grids(gradients)
-    filtered = [(g, grid) for g, grid in zip(gradients, grids, strict=True) if grid is not None]
+    layers = ConvLayout().layers(gradients)  # Of a list, whose paths are indices.
+    filtered = [(gradients[int(layer.path)], layer.grid) for layer in layers]
     only = [g for g, _ in filtered]
     smoothing = lgnn(0.5)
     state = smoothing.init(only)

@@ -17,7 +17,6 @@ from experiments.config import RunConfig, recipe
 from experiments.machine.files import write_text
 from experiments.run import results
 from experiments.run.progress import duration
-from lgnn_jax import Grid
 from lgnn_jax.inspect import magnitudes
 
 Entry = dict[str, Any]
@@ -121,9 +120,10 @@ def _magnitudes(summary: results.Summary) -> Entry | None:
     """The statistics of Table III; None where they are not defined."""
     norms = np.array(summary["first_layer_magnitudes"])
     try:
-        return magnitudes(norms[None], Grid((len(norms),)))._asdict()
+        found = magnitudes(norms[None])._asdict()
     except ValueError:  # All are zero.
         return None
+    return {"log_deviation" if name == "log_std" else name: value for name, value in found.items()}
 
 
 def _origin(runs: Iterable[results.Summary]) -> Entry:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from experiments import data as datasets
 from experiments.inspect.networks import Network
-from lgnn_jax import Grid
+from lgnn_jax import Grid, topography
 from lgnn_jax.inspect import FeatureVisualisation, Region, class_maps, cosine_maps, plots, regions
 
 _FIGURE_2 = ((1, 1), (1, 3), (1, 5))  # The paper's filters, as rows and columns of the grid.
@@ -49,7 +49,7 @@ class Shown:
     def draw_pictures(self, title: str, units: Sequence[int], axes: Any, **options: Any) -> None:
         """A network's pictures of some units."""
         found = self.pictures[title]
-        plots.filter_pictures(found.pictures, self.grid, units, dead=found.dead, axes=axes, **options)
+        plots.filter_images(found.images, self.grid, units, dead=found.dead, axes=axes, **options)
 
 
 def draw(shown: Shown, data: datasets.Dataset, classes: dict[str, int], out: pathlib.Path) -> None:
@@ -112,8 +112,8 @@ def _similarities(shown: Shown) -> Figure:
 def _most_alike(kernel: np.ndarray, grid: Grid, units: Sequence[int]) -> list[list[int]]:
     """Each unit and those whose cosines with it are the largest of the layer."""
     count = max(1, round(_ALIKE * grid.units))
-    cosines = cosine_maps(kernel, grid, units).reshape(len(units), -1)
-    return [[unit, *np.argsort(-row)[:count].tolist()] for unit, row in zip(units, cosines, strict=True)]
+    rows = cosine_maps(topography.cosines(kernel), grid, units).reshape(len(units), -1)
+    return [[unit, *np.argsort(-row)[:count].tolist()] for unit, row in zip(units, rows, strict=True)]
 
 
 def _classes(shown: Shown, classes: dict[str, int]) -> Figure:
@@ -134,7 +134,7 @@ def _classes(shown: Shown, classes: dict[str, int]) -> Figure:
     ratios = [columns * scale + 0.3] * len(classes) + [2.7] * len(enlarged)
     panels = figure.subplots(len(statistics), len(ratios), width_ratios=ratios, squeeze=False)
     plots.class_maps(
-        {title: class_maps(found, Grid(shown.grid.shape)) for title, found in statistics.items()},
+        {title: class_maps(found, shown.grid) for title, found in statistics.items()},
         classes,
         regions=selective,
         label="mean response",

@@ -35,7 +35,7 @@ def pictures(found: Network, layer: str, setting: Setting, progress: Reporter) -
             np.savez(
                 stream,
                 units=made.units,
-                pictures=np.round(made.pictures * 255).astype(np.uint8),
+                pictures=np.round(made.images * 255).astype(np.uint8),
                 values=made.values,
                 start=made.start,
                 dead=made.dead,
@@ -43,7 +43,7 @@ def pictures(found: Network, layer: str, setting: Setting, progress: Reporter) -
         partial.replace(file)
     with np.load(file) as kept:
         arrays = {name: kept[name] for name in kept.files}
-    arrays["pictures"] = arrays["pictures"].astype(np.float32) / 255
+    arrays["images"] = arrays.pop("pictures").astype(np.float32) / 255
     return FeatureVisualisation(layer=layer, **arrays)
 
 

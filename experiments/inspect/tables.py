@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -27,53 +28,51 @@ def measure(found: Network, data: datasets.Dataset, progress: Reporter) -> dict[
     scores: dict[str, Any] = {}
     for done, (name, (grid, kernel)) in enumerate(found.layers.items()):
         progress.at(PARTS * done // len(found.layers), f"layer {done + 1} of {len(found.layers)}")
-        statistics = found.responses[name]
-        metrics = _metrics(kernel, grid, statistics, data.superclass_of)
+        given = _inputs(kernel, found.responses[name], data.superclass_of)
+        values = {
+            metric: _defined(lambda f=entry, x=given[entry.of, entry.takes], g=grid: _plain(f, x(), g))
+            for metric, entry in topography.METRICS.items()
+            if (entry.of, entry.takes) in given
+        }
+        with_null = {metric for metric in values if topography.METRICS[metric].kind == "score"}
         scores[name] = {
             "grid": grid.shape,
-            "metrics": {
-                metric: _defined(lambda f=compute: f()._asdict()) for metric, compute in metrics.items()
-            },
-            "weights: dead filters": topography.dead_share(kernel, grid)._asdict(),
-            "responses: constant units": int(statistics.constant.sum()),
-            "responses: effective dimension": _defined(lambda s=statistics: s.effective_dimension),
-            "weights: correlation by distance": _defined(lambda k=kernel, g=grid: _curve(k, g)),
+            "metrics": {metric: value for metric, value in values.items() if metric in with_null},
+            **{metric: value for metric, value in values.items() if metric not in with_null},
         }
     return scores
 
 
-def _metrics(
-    kernel: np.ndarray, grid: Grid, statistics: ResponseStatistics, superclass_of: tuple[int, ...]
-) -> dict[str, Callable[[], topography.Score]]:
-    """The metrics of a layer that have a null, by name."""
-    key = jax.random.key(0)
-    # Rows whose cosines are the units' correlations; a constant unit's is zero, which metrics leave out.
-    rows = topography.rows_of_similarity(np.nan_to_num(statistics.correlation(constant="nan")))
-    by_row, maps = Grid(grid.shape, 0), Grid(grid.shape)
+def _inputs(
+    kernel: np.ndarray, statistics: ResponseStatistics, superclass_of: tuple[int, ...]
+) -> dict[tuple[str, str], Callable[[], Any]]:
+    """What metrics are of and take, each computed once and when it is asked for."""
 
     def selectivity(groups: tuple[int, ...] | None = None) -> np.ndarray:
         # A constant unit, which prefers no class, has a t of 0; they are counted.
-        return np.nan_to_num(statistics.selectivity(groups, constant="nan"))
+        return np.where(statistics.constant, 0, statistics.selectivity(groups, constant="nan"))
 
-    metrics: dict[str, Callable[[], topography.Score]] = {
-        "weights: neighbour cosine": lambda: topography.neighbour_cosine(kernel, grid, key=key),
-        "weights: diagonal cosine": lambda: topography.neighbour_cosine(
-            kernel, grid, pairs="diagonal", key=key
-        ),
-        "weights: distance correlation": lambda: topography.distance_correlation(kernel, grid, key=key),
-        "weights: trustworthiness": lambda: topography.trustworthiness(kernel, grid, key=key),
-        "responses: neighbour correlation": lambda: topography.neighbour_cosine(rows, by_row, key=key),
-        "responses: distance correlation": lambda: topography.distance_correlation(rows, by_row, key=key),
-        "responses: Moran's I of class means": lambda: topography.morans_i(
-            statistics.class_means, maps, key=key
-        ),
-        "responses: Moran's I of selectivity": lambda: topography.morans_i(selectivity(), maps, key=key),
+    inputs: dict[tuple[str, str], Callable[[], Any]] = {
+        ("weights", "kernel"): lambda: kernel,
+        ("weights", "similarity"): lambda: topography.cosines(kernel),
+        ("responses", "similarity"): lambda: statistics.similarity,
+        ("responses", "covariance"): lambda: statistics.live_covariance,
+        ("responses", "class means"): lambda: statistics.class_means,
+        ("responses", "selectivity"): selectivity,
     }
     if superclass_of:
-        metrics["responses: Moran's I of superclass selectivity"] = lambda: topography.morans_i(
-            selectivity(superclass_of), maps, key=key
-        )
-    return metrics
+        inputs["responses", "superclass selectivity"] = lambda: selectivity(superclass_of)
+    return {name: functools.cache(compute) for name, compute in inputs.items()}
+
+
+def _plain(metric: topography.Metric, given: Any, grid: Grid) -> Any:
+    """What a metric gives, as plain values for JSON."""
+    found = metric(given, grid, key=jax.random.key(0))
+    if metric.kind == "score":
+        return found.summary()
+    if metric.kind == "curve":
+        return found.summary() | {"smoothness": _defined(lambda: topography.smoothness(1 - found.mean))}
+    return found._asdict() if hasattr(found, "_asdict") else found
 
 
 def _defined(compute: Callable[[], Any]) -> Any:
@@ -82,13 +81,6 @@ def _defined(compute: Callable[[], Any]) -> Any:
         return compute()
     except ValueError as error:
         return {"undefined": str(error)}
-
-
-def _curve(kernel: np.ndarray, grid: Grid) -> dict[str, Any]:
-    """Cosines of weights by distance on the grid, and how smoothly they fall."""
-    curve = topography.correlation_by_distance(kernel, grid, key=jax.random.key(0))
-    fields = {name: np.asarray(value).tolist() for name, value in curve._asdict().items()}
-    return fields | {"smoothness": _defined(lambda: topography.smoothness(1 - curve.mean))}
 
 
 def topography_table(
@@ -108,10 +100,9 @@ def topography_table(
         f"standard deviations. Of {len(first) * len(metrics)} values a network, one in twenty leaves its brackets "
         "by chance.",
         "",
-        f"Weights: cosines between filters. Responses: over the {len(data.test_labels)} test pictures, means over "
+        f"Weights: cosines between filters. Responses: over the {len(data.test_labels)} test images, means over "
         "space. Neighbours are 4, diagonal ones 4; distance correlation: of all cosines with 1 / (1 + distance); "
-        "trustworthiness: whether neighbours on the grid are nearest in weights, 0.5 by chance, at most 1; Moran's "
-        "I: whether maps over the grid (mean response, or Welch's t, of every class) are alike at neighbours.",
+        "Moran's I: of maps over the grid, the mean response to every class or Welch's t of it.",
         "",
     ]
     if data.superclass_names:
@@ -124,7 +115,8 @@ def topography_table(
             ]
             for layer in first
         ]
-        lines += [f"### {metric}", "", *report.table(["layer", *scores], rows), ""]
+        meaning = topography.METRICS[metric].meaning
+        lines += [f"### {metric}", "", meaning, "", *report.table(["layer", *scores], rows), ""]
     rows = [
         [
             layer.removesuffix("/kernel"),
@@ -151,8 +143,9 @@ def _cell(score: dict[str, Any]) -> str:
 def _guard(layer: dict[str, Any]) -> str:
     dimension = layer["responses: effective dimension"]
     shown = "not defined" if isinstance(dimension, dict) else f"{dimension:.1f}"
-    dead, constant = layer["weights: dead filters"]["value"], layer["responses: constant units"]
-    return f"dimension {shown}, dead {dead:.1%}, constant {constant}"
+    dead, constant = layer["weights: dead filters"], layer["responses: constant units"]
+    share = "not defined" if "undefined" in dead else f"{dead['value']:.1%}"
+    return f"dimension {shown}, dead {share}, constant {constant}"
 
 
 def magnitude_table(networks: dict[str, Network]) -> str:
@@ -160,13 +153,13 @@ def magnitude_table(networks: dict[str, Network]) -> str:
     rows = []
     for title, found in networks.items():
         grid, kernel = next(iter(found.layers.values()))
-        size = magnitudes(kernel, grid)
+        size = magnitudes(kernel)
         rows.append(
             [
                 title,
                 f"{size.smallest:.4g}",
                 f"{size.largest:.4g}",
-                f"{size.log_deviation:.4f}",
+                f"{size.log_std:.4f}",
                 f"{size.small} of {grid.units}",
                 str(size.zero),
             ]

@@ -18,7 +18,6 @@ import orbax.checkpoint as ocp
 from experiments import cli
 from experiments.config import RunConfig
 from experiments.machine import hosts
-from lgnn_jax.layout import path_name
 
 _FOLDER, _SET_ASIDE = "checkpoints", "unusable_checkpoints"
 _MARGIN = 2.0  # A save may take so many times as long as the last one.
@@ -38,7 +37,8 @@ def tree_digest(tree: Any) -> str:
     """SHA-256 of all arrays of a tree: names, shapes, types and bytes, by name."""
     found = hashlib.sha256()
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    for name, leaf in sorted((path_name(path), np.asarray(leaf)) for path, leaf in leaves):
+    named = [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves]
+    for name, leaf in sorted((name, np.asarray(leaf)) for name, leaf in named):
         found.update(f"{name} {leaf.shape} {leaf.dtype}\n".encode())
         found.update(np.ascontiguousarray(leaf).tobytes())
     return found.hexdigest()

@@ -32,8 +32,8 @@ def summarise(
     layers = convolutions(config, params)
     key = jax.random.key(0)  # The same relabellings for every run.
     scores = {name: _score(kernel, grid, key) for name, (grid, kernel) in layers.items()}
-    grid, first = next(iter(layers.values()))
-    magnitudes = np.linalg.norm(np.asarray(topography.filters(first, grid)), axis=1)
+    _, first = next(iter(layers.values()))
+    magnitudes = np.linalg.norm(np.asarray(topography.filters(first)), axis=1)
     return {
         "config": dataclasses.asdict(config),
         "test_accuracy": last["test_accuracy"],
@@ -61,6 +61,6 @@ def summarise(
 def _score(kernel: np.ndarray, grid: Grid, key: jax.Array) -> dict[str, float] | None:
     """The neighbour cosine and its null; None where weight decay has left no two neighbours that are not zero."""
     try:
-        return topography.neighbour_cosine(kernel, grid, key=key)._asdict()
+        return topography.neighbour_cosine(topography.cosines(kernel), grid, key=key).summary()
     except ValueError:
         return None

@@ -12,7 +12,6 @@ import orbax.checkpoint as ocp
 from experiments.config import RunConfig
 from experiments.run.checkpoint import BY_FIRST_HOST
 from lgnn_jax import Grid
-from lgnn_jax.layout import path_name, resolve
 
 WEIGHTS = "weights"
 
@@ -34,13 +33,12 @@ def load_weights(folder: pathlib.Path) -> dict[str, Any]:
 
 def convolutions(config: RunConfig, params: Any) -> dict[str, tuple[Grid, np.ndarray]]:
     """Grid and kernel of every convolution, by path, in the order of the network."""
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    grids = resolve(config.measured_layout, params)
-    found = {
-        path_name(path): (grid, np.asarray(leaf))
-        for (path, leaf), grid in zip(leaves, grids, strict=True)
-        if grid is not None
+    leaves = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
     }
+    layers = config.measured_layout.layers(params)
+    found = {layer.path: (layer.grid, np.asarray(leaves[layer.path])) for layer in layers}
     return {
         name: found[name] for name in sorted(found, key=lambda name: (name != "stem/kernel", natural(name)))
     }

@@ -10,14 +10,14 @@ except ModuleNotFoundError as error:
 
 from lgnn_jax.inspect import atlas, plots
 from lgnn_jax.inspect._accumulate import Responses, accumulate
-from lgnn_jax.inspect._capture import linen_responses, linen_silencer, nnx_responses
+from lgnn_jax.inspect._capture import linen_ablated, linen_responses, nnx_responses
 from lgnn_jax.inspect._feature_vis import (
     LUCID,
     SMALL,
     Beyond,
     FeatureVisualisation,
     Setting,
-    excitation,
+    mean_activations,
     share_beyond,
     visualise,
 )
@@ -30,7 +30,7 @@ from lgnn_jax.inspect._filters import (
     tiles,
 )
 from lgnn_jax.inspect._probe import Probe, linear_probe, pool_blocks
-from lgnn_jax.inspect._regions import Region, SilenceEffect, per_class_accuracy, regions, silence_effect
+from lgnn_jax.inspect._regions import Ablation, Region, ablate, per_class_accuracy, regions
 from lgnn_jax.inspect._statistics import ResponseStatistics, class_maps
 
 __all__ = [
@@ -44,17 +44,17 @@ __all__ = [
     "ResponseStatistics",
     "Responses",
     "Setting",
-    "SilenceEffect",
+    "Ablation",
     "accumulate",
     "atlas",
     "class_maps",
     "cosine_by_offset",
     "cosine_maps",
-    "excitation",
+    "mean_activations",
     "gram_maps",
     "linear_probe",
     "linen_responses",
-    "linen_silencer",
+    "linen_ablated",
     "magnitudes",
     "nnx_responses",
     "per_class_accuracy",
@@ -62,7 +62,7 @@ __all__ = [
     "pool_blocks",
     "regions",
     "share_beyond",
-    "silence_effect",
+    "ablate",
     "tiles",
     "visualise",
 ]

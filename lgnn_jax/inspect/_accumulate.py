@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from lgnn_jax._dtypes import at_least_float32
 from lgnn_jax.inspect._checks import check_labels, filled, positive
 from lgnn_jax.inspect._statistics import ResponseStatistics
 
@@ -38,7 +38,7 @@ def accumulate(
       labels: Integers ``(images,)`` from 0 to ``classes - 1``; every class has an image.
       classes: Number of classes, positive.
       batch: Images at a time, positive.
-      top: Most exciting images to keep for each unit, positive and at most the number of images.
+      top: Most activating images to keep for each unit, positive and at most the number of images.
       progress: Called as ``progress(done, total)`` with numbers of images after every batch.
 
     Returns:
@@ -88,7 +88,7 @@ def _over_space(maps: dict[str, jax.Array]) -> dict[str, tuple[jax.Array, jax.Ar
     """Mean and maximum over space of maps ``(batch, ..., units)``, at least float32."""
 
     def reduce(x):
-        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        x = at_least_float32(x)
         space = tuple(range(1, x.ndim - 1))
         return x.mean(space), x.max(space)
 

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lgnn_jax._tree import named_leaves
 from lgnn_jax.inspect._checks import filled, positive
-from lgnn_jax.layout import path_name
 
 
 def linen_responses(
@@ -148,7 +148,7 @@ def nnx_responses(
     return lambda images: _in_order(chosen, run(state, images))
 
 
-def linen_silencer(
+def linen_ablated(
     module: Any, variables: Any, layer: str, images: Any, *, batch: int = 256, **call_kwargs: Any
 ) -> Callable[[Any], np.ndarray]:
     """A function from a mask of a layer's units to the classes that a Flax linen network then predicts.
@@ -165,7 +165,7 @@ def linen_silencer(
       **call_kwargs: For ``module.apply``, such as ``train=False``.
 
     Returns:
-      ``predict(mask)`` from floats ``(units,)``, 0 for units to silence and 1 for others, to integers
+      ``predict(mask)`` from floats ``(units,)``, 0 for units to ablate and 1 for others, to integers
       ``(images,)``. It raises ``ValueError`` if the mask does not fit the layer or scores are NaN.
 
     Raises:
@@ -173,10 +173,10 @@ def linen_silencer(
 
     Example:
       >>> import flax.linen as nn, jax, jax.numpy as jnp
-      >>> from lgnn_jax.inspect import linen_silencer
+      >>> from lgnn_jax.inspect import linen_ablated
       >>> net = nn.Sequential([nn.Conv(4, (1, 1)), lambda x: x.mean((1, 2)), nn.Dense(3)])
       >>> images = jax.random.normal(jax.random.key(0), (5, 4, 4, 3))
-      >>> predict = linen_silencer(net, net.init(jax.random.key(1), images), "layers_0", images)
+      >>> predict = linen_ablated(net, net.init(jax.random.key(1), images), "layers_0", images)
       >>> predict(jnp.zeros(4)).tolist()  # Without its features it says the same to every image.
       [0, 0, 0, 0, 0]
     """
@@ -191,7 +191,7 @@ def linen_silencer(
     def run(variables: Any, images: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
         readers, calls = _Readers(convolutions & {path}), []
 
-        def silence(call, args, kwargs, context):
+        def ablate(call, args, kwargs, context):
             output = call(*args, **kwargs)
             if context.method_name != "__call__":
                 return output
@@ -207,10 +207,10 @@ def linen_silencer(
             readers.saw(name, context.module, inputs, output)
             return output
 
-        with nn.intercept_methods(silence):
+        with nn.intercept_methods(ablate):
             scores = module.apply(variables, images, **call_kwargs)
         if path not in calls:
-            raise ValueError(f"The network did not run {layer!r}, so there is nothing to silence.")
+            raise ValueError(f"The network did not run {layer!r}, so there is nothing to ablate.")
         return scores.argmax(-1), jnp.isfinite(scores).all()
 
     def predict(mask: Any) -> np.ndarray:
@@ -270,8 +270,8 @@ def _watched(kind: type) -> type:
 def _modules(params: Any) -> tuple[list[str], frozenset[str]]:
     """Paths of all submodules with parameters, in natural order, and those of convolutions."""
     known, convolutions = set[str](), set[str]()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        parts = path_name(path).split("/")[:-1]
+    for name, leaf in named_leaves(params):
+        parts = name.split("/")[:-1]
         known.update("/".join(parts[:end]) for end in range(1, len(parts) + 1))
         if not parts:
             known.add("")

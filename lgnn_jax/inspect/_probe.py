@@ -13,15 +13,14 @@ import numpy as np
 import optax
 from jax import lax
 
-from lgnn_jax.grid import Grid, as_shape
+from lgnn_jax._grid import Grid, as_shape, check_grid
 from lgnn_jax.inspect._checks import check_labels, positive
-from lgnn_jax.inspect._statistics import check_grid
 
 _ITERATIONS, _TOLERANCE = 1000, 1e-4
 
 
 class Probe(NamedTuple):
-    """A linear probe: class scores are ``((x - mean) / deviation) @ weights + bias``.
+    """A linear probe: logits are ``((x - mean) / std) @ weights + bias``.
 
     ``converged`` says whether the largest gradient fell below 1e-4. Features that are constant on the
     training images are counted in ``constant`` and have weight 0.
@@ -31,7 +30,7 @@ class Probe(NamedTuple):
     train_accuracy: float
     predictions: np.ndarray  # Of the test images, (images,).
     mean: np.ndarray  # (features,)
-    deviation: np.ndarray  # (features,)
+    std: np.ndarray  # (features,)
     weights: np.ndarray  # (features, classes)
     bias: np.ndarray  # (classes,)
     constant: int
@@ -88,7 +87,7 @@ def linear_probe(
     """Multinomial logistic regression on frozen features: how well they tell classes apart.
 
     It minimises ``mean(cross_entropy) + l2 / 2 * sum(weights**2)`` by L-BFGS, on features shifted and
-    scaled to mean 0 and deviation 1 on the training images. Whether pooling by the grid keeps more than
+    scaled to mean 0 and std 1 on the training images. Whether pooling by the grid keeps more than
     any pooling would is seen by comparison with the same columns in a random order.
 
     Args:
@@ -122,17 +121,18 @@ def linear_probe(
     test, test_labels = _checked(features_test, labels_test, classes, "test", pool, every=False)
     if train.shape[1] != test.shape[1]:
         raise ValueError(f"There are {train.shape[1]} features to train with and {test.shape[1]} to test.")
-    mean, deviation = train.mean(0), train.std(0)
-    varies = deviation > 1e-6 * np.abs(mean)
+    mean, std = train.mean(0), train.std(0)
+    varies = std > 1e-6 * np.abs(mean)
     if not varies.any():
         raise ValueError(f"None of the {train.shape[1]} features varies over the training images.")
-    deviation = np.where(varies, deviation, 1)
+    std = np.where(varies, std, 1)
 
     def scaled(x):
-        return np.where(varies, (x - mean) / deviation, 0).astype(np.float32)
+        # JAX's own float, which optax's line search keeps its numbers in: float32, or float64 where that is on.
+        return np.where(varies, (x - mean) / std, 0).astype(jnp.result_type(float))
 
     (weights, bias), iterations, gradient = jax.device_get(
-        _fit(scaled(train), train_labels.astype(np.int32), jnp.float32(l2), classes)
+        _fit(scaled(train), train_labels.astype(np.int32), jnp.asarray(l2, float), classes)
     )
     predictions, trained = ((scaled(x) @ weights + bias).argmax(1) for x in (test, train))
     return Probe(
@@ -140,7 +140,7 @@ def linear_probe(
         float((trained == train_labels).mean()),
         predictions,
         mean,
-        deviation,
+        std,
         weights,
         bias,
         int((~varies).sum()),
@@ -176,12 +176,13 @@ def _fit(x: jax.Array, labels: jax.Array, l2: jax.Array, classes: int):
     def step(carry):
         params, state, count, _ = carry
         value, grads = value_and_grad(params, state=state)
-        updates, state = optimizer.update(grads, state, params, value=value, grad=grads, value_fn=loss)
+        with jax.numpy_dtype_promotion("standard"):  # Optax mixes integers of 32 and of 64 bits.
+            updates, state = optimizer.update(grads, state, params, value=value, grad=grads, value_fn=loss)
         largest = jnp.max(jnp.array([jnp.abs(leaf).max() for leaf in grads]))
         return optax.apply_updates(params, updates), state, count + 1, largest
 
-    params = jnp.zeros((x.shape[1], classes)), jnp.zeros(classes)
-    start = params, optimizer.init(params), jnp.int32(0), jnp.float32(jnp.inf)
+    params = jnp.zeros((x.shape[1], classes), x.dtype), jnp.zeros(classes, x.dtype)
+    start = params, optimizer.init(params), jnp.int32(0), jnp.asarray(jnp.inf, x.dtype)
     params, _, count, largest = lax.while_loop(
         lambda carry: (carry[2] < _ITERATIONS) & (carry[3] >= _TOLERANCE), step, start
     )

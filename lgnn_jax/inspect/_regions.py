@@ -7,10 +7,13 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
-from lgnn_jax.grid import Grid, neighbours
+from lgnn_jax._grid import Grid, check_grid, neighbours
+from lgnn_jax._moved import moved
+from lgnn_jax._random import generator
 from lgnn_jax.inspect._checks import check_labels, positive
-from lgnn_jax.inspect._statistics import check_grid
 
 
 class Region(NamedTuple):
@@ -29,12 +32,12 @@ class Region(NamedTuple):
         return len(self.members)
 
 
-def regions(
-    selectivity: jax.typing.ArrayLike, grid: Grid, *, threshold: float, wrap: bool = False
-) -> list[Region]:
+@moved(wrap="Whether the grid is a torus is its own: Grid(shape, wrap=True).")
+def regions(selectivity: jax.typing.ArrayLike, grid: Grid, *, threshold: float) -> list[Region]:
     """Connected regions of units whose t for a class is above a threshold.
 
-    Units are connected along one grid dimension, one step apart (4 neighbours in a plane).
+    Units are connected along one grid dimension, one step apart (4 neighbours in a plane); on a torus across
+    the border too.
 
     Args:
       selectivity: t of every class and unit, ``(classes, units)``, as of
@@ -42,7 +45,6 @@ def regions(
         classes (constant) belongs to no region.
       grid: The layer's grid.
       threshold: A unit responds to a class if its t is larger.
-      wrap: Whether opposite borders touch (a torus).
 
     Returns:
       The regions, by class, the largest first and among equals that with the lowest unit.
@@ -70,31 +72,29 @@ def regions(
     mixed = undefined.any(0) & ~undefined.all(0)
     if mixed.any():
         raise ValueError(f"selectivity is NaN for some classes of unit {np.flatnonzero(mixed)[0]}.")
-    near: list[list[int]] = [[] for _ in range(grid.units)]
-    for i, j in neighbours(grid, wrap=wrap).tolist():
-        near[i].append(j)
-        near[j].append(i)
     active, found = t > threshold, []
-    for label, responds in enumerate(active):
-        for members in sorted(_components(responds, near), key=lambda members: (-len(members), members[0])):
+    for label, components in enumerate(_components(active, neighbours(grid))):
+        for members in sorted(components, key=lambda members: (-len(members), members[0])):
             common = active[:, members].sum(1)
             shared = {int(other): int(common[other]) for other in np.flatnonzero(common) if other != label}
-            found.append(Region(label, np.array(members), shared))
+            found.append(Region(label, members, shared))
     return found
 
 
-def _components(active: np.ndarray, near: list[list[int]]) -> list[list[int]]:
-    """Connected components of the active units, each ascending."""
-    left, found = set(np.flatnonzero(active).tolist()), []
-    while left:
-        edge = [left.pop()]
-        members = list(edge)
-        while edge:
-            reached = left.intersection(near[edge.pop()])
-            left -= reached
-            edge += reached
-            members += reached
-        found.append(sorted(members))
+def _components(active: np.ndarray, near: np.ndarray) -> list[list[np.ndarray]]:
+    """By class the connected components of its active units, each ascending: one graph for all classes."""
+    classes, units = active.shape
+    label, pair = np.nonzero(active[:, near[:, 0]] & active[:, near[:, 1]])
+    first, second = (label * units + near[pair, side] for side in (0, 1))
+    edges = coo_array((np.ones(len(pair), bool), (first, second)), shape=(active.size, active.size))
+    nodes = np.flatnonzero(active)
+    component = connected_components(edges, directed=False)[1][nodes]
+    order = np.argsort(component, kind="stable")
+    found: list[list[np.ndarray]] = [[] for _ in range(classes)]
+    for members in (
+        np.split(nodes[order], np.flatnonzero(np.diff(component[order])) + 1) if len(nodes) else ()
+    ):
+        found[members[0] // units].append(members % units)
     return found
 
 
@@ -128,10 +128,10 @@ def per_class_accuracy(
     return right / np.bincount(true, minlength=classes)
 
 
-class SilenceEffect(NamedTuple):
+class Ablation(NamedTuple):
     """Accuracy per class and its changes, each ``(classes,)``.
 
-    ``low`` to ``high`` is the central 95 % of the changes when as many random units are silenced.
+    ``low`` to ``high`` is the central 95 % of the changes when as many random units are ablated.
     """
 
     accuracy: np.ndarray
@@ -141,7 +141,7 @@ class SilenceEffect(NamedTuple):
     random_high: np.ndarray
 
 
-def silence_effect(
+def ablate(
     predict: Callable[[Any], jax.typing.ArrayLike],
     labels: jax.typing.ArrayLike,
     members: jax.typing.ArrayLike,
@@ -151,14 +151,14 @@ def silence_effect(
     key: jax.Array,
     repetitions: int = 100,
     progress: Callable[[int, int], object] | None = None,
-) -> SilenceEffect:
-    """What silencing a region does to every class's accuracy, against silencing random units.
+) -> Ablation:
+    """What ablating a region does to every class's accuracy, against ablating random units.
 
     Args:
-      predict: From a mask ``(units,)``, 0 for silenced units and 1 for others, to the predicted classes
-        ``(images,)``; for Flax linen :func:`lgnn_jax.inspect.linen_silencer`.
+      predict: From a mask ``(units,)``, 0 for ablated units and 1 for others, to the predicted classes
+        ``(images,)``; for Flax linen :func:`lgnn_jax.inspect.linen_ablated`.
       labels: The true classes ``(images,)``; every class has an image.
-      members: Indices of the units to silence, at least one, none twice.
+      members: Indices of the units to ablate, at least one, none twice.
       units: Number of units of the layer.
       classes: Number of classes.
       key: A PRNG key for the choice of random units, out of all units.
@@ -166,17 +166,17 @@ def silence_effect(
       progress: Called as ``progress(done, total)`` with numbers of predictions after each.
 
     Returns:
-      A :class:`SilenceEffect`; a region is special to a class where ``change`` is below ``random_low``.
+      A :class:`Ablation`; a region is special to a class where ``change`` is below ``random_low``.
 
     Raises:
       ValueError: If members are not on the layer, or an argument is out of range.
 
     Example:
       >>> import jax, numpy as np
-      >>> from lgnn_jax.inspect import silence_effect
+      >>> from lgnn_jax.inspect import ablate
       >>> labels = np.array([0, 1, 2, 3])  # Class k is seen by unit k alone, and is called 0 without it.
       >>> predict = lambda mask: np.where(mask[labels] > 0, labels, 0)
-      >>> silence_effect(predict, labels, [2], units=4, classes=4, key=jax.random.key(0)).change.tolist()
+      >>> ablate(predict, labels, [2], units=4, classes=4, key=jax.random.key(0)).change.tolist()
       [0.0, 0.0, -1.0, 0.0]
     """
     units, repetitions = positive("units", units), positive("repetitions", repetitions)
@@ -187,21 +187,19 @@ def silence_effect(
     if not legal or region.min() < 0 or region.max() >= units or len(set(region.tolist())) < len(region):
         raise ValueError(f"members must be distinct indices from 0 to {units - 1}, got {region.tolist()}.")
 
-    def accuracy(silenced: np.ndarray) -> np.ndarray:
+    def accuracy(ablated: np.ndarray) -> np.ndarray:
         mask = np.ones(units, np.float32)
-        mask[silenced] = 0
+        mask[ablated] = 0
         return per_class_accuracy(predict(mask), labels, classes)
 
-    typed = jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key)
-    words = np.asarray(jax.random.key_data(key) if typed else key).ravel()
-    generator = np.random.default_rng([int(word) for word in words])
-    draws = [generator.choice(units, len(region), replace=False) for _ in range(repetitions)]
+    draw = generator(key)
+    draws = [draw.choice(units, len(region), replace=False) for _ in range(repetitions)]
     found = []
-    for silenced in [np.zeros(0, np.int64), region, *draws]:
-        found.append(accuracy(silenced))
+    for ablated in [np.zeros(0, np.int64), region, *draws]:
+        found.append(accuracy(ablated))
         if progress is not None:
             progress(len(found), repetitions + 2)
     intact, without, *random = found
     changes = np.array(random) - intact[None]
     low, high = np.quantile(changes, (0.025, 0.975), axis=0)
-    return SilenceEffect(intact, without - intact, changes.mean(0), low, high)
+    return Ablation(intact, without - intact, changes.mean(0), low, high)

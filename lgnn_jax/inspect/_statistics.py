@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from lgnn_jax.grid import Grid
+from lgnn_jax._grid import Grid, check_grid
+from lgnn_jax.topography import participation_ratio
 
 _ROUNDING = 4 * float(np.finfo(np.float32).eps)  # Relative; a spread below it is none.
 
@@ -26,7 +27,7 @@ class ResponseStatistics:
       class_sums: Sums over each class's images, ``(classes, units)``.
       class_squares: Sums of squares likewise.
       products: Sums over all images of products of two units' responses, ``(units, units)``.
-      top_images: Indices of the images that excite each unit most, best first, the earlier first among
+      top_images: Indices of the images that activate each unit most, best first, the earlier first among
         equals, ``(units, top)``.
       top_values: The maxima over space there, ``(units, top)``.
     """
@@ -95,21 +96,31 @@ class ResponseStatistics:
         Raises:
           ValueError: If a unit is constant (with ``raise``).
         """
-        covariance, dead = self.covariance, self._constant_units(constant)
-        deviation = np.sqrt(np.where(dead, np.nan, self.variance))
-        correlation = np.clip(covariance / np.outer(deviation, deviation), -1, 1)
-        np.fill_diagonal(correlation, np.where(dead, np.nan, 1))
+        dead = self._constant_units(constant)
+        return np.where(dead[:, None] | dead, np.nan, self.similarity)
+
+    @property
+    def similarity(self) -> np.ndarray:
+        """The correlations as metrics take them: with 0 in the row and column of a constant unit."""
+        varies = ~self.constant
+        std = np.where(varies, np.sqrt(self.variance), 1)
+        correlation = np.clip(self.live_covariance / np.outer(std, std), -1, 1)
+        np.fill_diagonal(correlation, varies)
         return correlation
+
+    @property
+    def live_covariance(self) -> np.ndarray:
+        """The covariances with exactly 0 in the row and column of a constant unit."""
+        return self.covariance * np.outer(~self.constant, ~self.constant)
 
     @property
     def effective_dimension(self) -> float:
         """Participation ratio of the responses' PCA, as :func:`lgnn_jax.topography.effective_dimension`."""
-        covariance = self.covariance
         if self.constant.all():
             raise ValueError(
                 f"No unit of {self.layer!r} varies over the images, so they have no dimension."
             )
-        return float(np.trace(covariance) ** 2 / (covariance**2).sum())
+        return participation_ratio(self.live_covariance)
 
     def selectivity(self, superclass_of: Any = None, *, constant: str = "raise") -> np.ndarray:
         """Welch's t of every class against the rest: ``(m_c - m_r) / sqrt(v_c / n_c + v_r / n_r)``.
@@ -119,7 +130,7 @@ class ResponseStatistics:
           constant: ``raise`` where a unit is constant, or ``nan`` to put NaN in its column.
 
         Returns:
-          Floats ``(classes or superclasses, units)``, positive where a class excites a unit more than the
+          Floats ``(classes or superclasses, units)``, positive where a class activates a unit more than the
           others do; infinite where the means differ and nothing varies beside it.
 
         Raises:
@@ -206,12 +217,3 @@ def class_maps(statistics: ResponseStatistics, grid: Grid, superclass_of: Any = 
     """
     check_grid(grid, statistics.units, f"layer {statistics.layer!r}")
     return statistics.grouped_means(superclass_of).reshape(-1, *grid.shape)
-
-
-def check_grid(grid: Grid, units: int, name: str) -> None:
-    """Raises ``ValueError`` unless the grid holds the units of what is called ``name``."""
-    if grid.units != units:
-        raise ValueError(
-            f"{name} has {units} units, but a grid of {'x'.join(map(str, grid.shape))} holds {grid.units}. "
-            f"Give a grid whose product is {units}."
-        )

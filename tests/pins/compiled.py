@@ -24,10 +24,10 @@ KINDS = (
 _INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?[\w.-]+ = .*? ([a-z][a-z-]*)\(", re.M)
 
 
-def smoothing(shape, dtype="float32", window=Window(), axis=-1):
+def smoothing(shape, dtype="float32", window=Window(), axis=-1, wrap=False):
     """``smooth`` of a kernel of ``shape``, on a grid of most square shape."""
-    grid = Grid({64: (8, 8), 128: (16, 8), 24: (2, 3, 4)}[shape[axis]], axis)
-    return jax.jit(lambda x: smooth(x, grid, 0.5, window)), [jax.ShapeDtypeStruct(shape, dtype)]
+    grid = Grid({64: (8, 8), 128: (16, 8), 24: (2, 3, 4)}[shape[axis]], wrap)
+    return jax.jit(lambda x: smooth(x, grid, 0.5, window, axis=axis)), [jax.ShapeDtypeStruct(shape, dtype)]
 
 
 def chain():
@@ -50,7 +50,7 @@ PROGRAMS = {
     "flat, float32": lambda: smoothing((3, 3, 64, 128)),
     "flat, bfloat16": lambda: smoothing((3, 3, 64, 128), "bfloat16"),
     "flat, 7 taps": lambda: smoothing((3, 3, 64, 128), window=Window(7)),
-    "flat, torus": lambda: smoothing((3, 3, 64, 128), window=Window(3, "wrap")),
+    "flat, torus": lambda: smoothing((3, 3, 64, 128), wrap=True),
     "flat, three dimensions": lambda: smoothing((3, 3, 64, 24)),
     "shifted": lambda: smoothing((128, 64, 3, 3), axis=0),
     "heat kernel": lambda: smoothing((3, 3, 64, 128), window=HeatKernel()),

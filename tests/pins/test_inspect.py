@@ -12,10 +12,8 @@ import jax
 import numpy as np
 import pytest
 
-from lgnn_jax import Grid, topography
-from lgnn_jax.inspect import atlas, feature_vis
-from lgnn_jax.inspect.regions import per_class_accuracy, regions, silence_effect
-from lgnn_jax.inspect.responses import accumulate, class_maps
+from lgnn_jax import Grid, inspect, topography
+from lgnn_jax.inspect import ablate, accumulate, atlas, class_maps, per_class_accuracy, regions
 from tests.pins import network
 from tests.pins.golden import Golden
 
@@ -33,13 +31,13 @@ SETTING = {
 
 
 def setting(**changes):
-    return dataclasses.replace(feature_vis.SMALL, **SETTING | changes)
+    return dataclasses.replace(inspect.SMALL, **SETTING | changes)
 
 
 def visualise(
     layer, *, seed=0, key=7, size=(12, 12, 3), units=None, objective="channel", batch=64, **changes
 ):
-    return feature_vis.visualise(
+    return inspect.visualise(
         network.responses(network.kernels(seed)),
         layer,
         units,
@@ -74,7 +72,7 @@ def shown(seed, layer, visualisation=None):
     kernel = network.kernels(seed)[layer]
     scores = {
         "weights: neighbour cosine": topography.neighbour_cosine(
-            kernel, grid(layer), key=jax.random.key(0), permutations=100
+            topography.cosines(kernel), grid(layer), key=jax.random.key(0), permutations=100
         ),
         "responses: Moran's I of class means": topography.morans_i(
             statistics(seed)[layer].class_means, grid(layer)
@@ -89,7 +87,7 @@ def shown(seed, layer, visualisation=None):
 def write(path, count=2, **options):
     made = types.SimpleNamespace(
         units=np.arange(12),
-        pictures=np.random.default_rng(3).random((12, 20, 20, 3)),
+        images=np.random.default_rng(3).random((12, 20, 20, 3)),
         dead=np.arange(12) == 3,
     )
     nets = [
@@ -200,12 +198,12 @@ def objectives(found):
     return {
         "layer": found.layer,
         "units": found.units,
-        "shape": found.pictures.shape,
+        "shape": found.images.shape,
         "dead": found.dead,
         "start": found.start,
         "values": found.values,
-        "mean": found.pictures.mean((1, 2)),
-        "deviation": found.pictures.std((1, 2)),
+        "mean": found.images.mean((1, 2)),
+        "deviation": found.images.std((1, 2)),
     }
 
 
@@ -235,12 +233,12 @@ def test_how_data_excite():
     """Of the network's images, and of pictures that are the images' first ones."""
     run, data = network.responses(network.kernels()), network.images()[0]
     units = np.arange(12)
-    made = feature_vis.FeatureVisualisation(
+    made = inspect.FeatureVisualisation(
         "second", units, data[:12].astype(np.float32) / 255, 0.0 * units, 0.0 * units, units == 4
     )
-    beyond = feature_vis.share_beyond(made, run, data, 0.7, batch=16)
-    excitation = feature_vis.excitation(run, "second", data[:5], batch=2)
-    pictures.check("share beyond", beyond._asdict() | {"excitation": excitation})
+    beyond = inspect.share_beyond(made, run, data, 0.7, batch=16)
+    activations = inspect.mean_activations(run, "second", data[:5], batch=2)
+    pictures.check("share beyond", beyond._asdict() | {"excitation": activations})
 
 
 def test_no_visualisation_is_pinned_in_vain():
@@ -272,7 +270,7 @@ def summed(layer):
 def found_regions(wrap):
     t = np.random.default_rng(6).standard_normal((3, 30))
     t[:, 17] = np.nan  # A constant unit.
-    return [region._asdict() for region in regions(t, Grid((6, 5)), threshold=0.4, wrap=wrap)]
+    return [region._asdict() for region in regions(t, Grid((6, 5), wrap), threshold=0.4)]
 
 
 def silenced():
@@ -284,9 +282,7 @@ def silenced():
     def predict(mask):
         return ((mask * responses)[:, None] - (mask * means)[None]).__pow__(2).sum(-1).argmin(1)
 
-    effect = silence_effect(
-        predict, labels, [0, 1], units=12, classes=3, key=jax.random.key(2), repetitions=20
-    )
+    effect = ablate(predict, labels, [0, 1], units=12, classes=3, key=jax.random.key(2), repetitions=20)
     return effect._asdict() | {"intact": per_class_accuracy(predict(np.ones(12)), labels, 3)}
 
 

@@ -12,6 +12,7 @@ from lgnn_jax import (
     ConvLayout,
     Grid,
     HeatKernel,
+    Layer,
     Window,
     decreasing_sigma,
     grid_shape,
@@ -19,39 +20,48 @@ from lgnn_jax import (
     lgnn,
     smooth,
 )
-from lgnn_jax.layout import resolve
+from lgnn_jax._layout import lay_out
 from tests.pins.golden import Golden, message
 
 # Calls into the library.
 
 
+def conv_layout(table=None, **options):
+    """Grid shapes by width and by path are two options."""
+    by = {
+        kind: {key: shape for key, shape in (table or {}).items() if isinstance(key, kind)}
+        for kind in (int, str)
+    }
+    return ConvLayout(shapes=by[int], paths=by[str], **options)
+
+
 def described(params, **options):
     """The printed table, the grids' shapes by leaf, and what was warned of."""
-    layout = ConvLayout(**options)
+    layout = conv_layout(**options)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        grids = layout.grids(params)
+        layers = lay_out(layout, params)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         lines = layout.describe(params).splitlines()
-    leaves = jax.tree.leaves(grids, is_leaf=lambda grid: grid is None)
     return {
         "describe": lines,
-        "grids": [None if grid is None else grid.shape for grid in leaves],
+        "grids": [None if layer is None else layer.grid.shape for layer in layers],
         "warnings": [str(warning.message) for warning in caught],
     }
 
 
 def resolved(layout, params):
-    return [None if grid is None else grid.shape for grid in resolve(layout, params)]
+    return [None if layer is None else layer.grid.shape for layer in lay_out(layout, params)]
 
 
-def grid(shape, axis=-1):
-    return Grid(shape, axis)
+def layers(**shapes):
+    """A layout of ready layers along the last axis."""
+    return tuple(Layer(path, Grid(shape), -1) for path, shape in shapes.items())
 
 
 def smoothed(shape, sigma=0.5, dtype=np.float32, grid_shape=(8, 8), axis=-1, window=Window()):
-    return smooth(np.ones(shape, dtype), Grid(grid_shape, axis), sigma, window)
+    return smooth(np.ones(shape, dtype), Grid(grid_shape), sigma, window, axis=axis)
 
 
 # Trees.
@@ -134,8 +144,8 @@ TREES = {
     "odd leaves": lambda: described(odd()),
     "no leaves": lambda: described({}),
     "a single array": lambda: described(array(3, 3, 3, 12)),
-    "resolved layout": lambda: resolved(ConvLayout(table={64: (2, 32)}), vgg((3, 64, 64))),
-    "resolved tree": lambda: resolved({"a": None, "b": grid((2, 3))}, {"a": array(4), "b": array(5, 6)}),
+    "resolved layout": lambda: resolved(ConvLayout(shapes={64: (2, 32)}), vgg((3, 64, 64))),
+    "resolved tree": lambda: resolved(layers(b=(2, 3)), {"a": array(4), "b": array(5, 6)}),
     "most square": lambda: {
         str(units): grid_shape(units) for units in [*range(1, 33), 48, 96, 512, 640, 1000]
     },
@@ -159,7 +169,7 @@ def test_no_tree_is_pinned_in_vain():
 
 
 def laid_out(params=None, **options):
-    return lambda: ConvLayout(**options).grids(vgg((3, 64)) if params is None else params)
+    return lambda: conv_layout(**options).layers(vgg((3, 64)) if params is None else params)
 
 
 def resolving(layout, params=None):
@@ -168,16 +178,16 @@ def resolving(layout, params=None):
 
 
 class Whole:
-    def grids(self, updates):
+    def layers(self, tree):
         return {"a": None}
 
 
 ERRORS = {
     **{
-        f"grid shape {shape!r}": lambda s=shape: grid(s)
+        f"grid shape {shape!r}": lambda s=shape: Grid(s)
         for shape in ((), (0, 4), (2.5,), "88", 8, (True, 2))
     },
-    "grid axis": lambda: grid((8, 8), 1.5),
+    "grid axis": lambda: Layer("a", Grid((8, 8)), 1.5),
     "no such axis": lambda: smoothed((3, 64), axis=2),
     "other units": lambda: smoothed((3, 63)),
     "whole numbers": lambda: smoothed((3, 64), dtype=np.int32),
@@ -186,30 +196,28 @@ ERRORS = {
     "where": lambda: ConvLayout(where="conv"),
     "axis": lambda: ConvLayout(axis=0.5),
     **{
-        f"table {table!r}": lambda t=table: ConvLayout(table=t)
-        for table in (5, {2.5: (1, 2)}, {True: (1, 1)}, {None: (1, 1)}, {8: 8}, {8: (3, 3)}, {"a": (0,)})
+        f"table {table!r}": lambda t=table: ConvLayout(shapes=t)
+        for table in (5, {2.5: (1, 2)}, {True: (1, 1)}, {None: (1, 1)}, {8: 8}, {8: (3, 3)}, {"a": (1,)})
     },
     "unknown path": laid_out(table={"conv_7/kernel": (4, 2), "a": (1,)}),
     "unknown path of nothing": laid_out(params={}, table={"a": (1,)}),
     "path with another product": laid_out(table={"conv_0/kernel": (8, 9)}),
     "path to a leaf without the axis": laid_out(table={"conv_0/bias": (8, 8)}, axis=2),
     "leaf without the axis": laid_out(axis=4),
-    "describe": lambda: ConvLayout(table={"conv_0/kernel": (8, 9)}).describe(vgg((3, 64))),
+    "describe": lambda: ConvLayout(paths={"conv_0/kernel": (8, 9)}).describe(vgg((3, 64))),
     "layout is a class": resolving(ConvLayout),
     "layout is a number": resolving(3),
     "layout of another structure": resolving({"a": None}),
     "object of another structure": resolving(Whole()),
-    "tuples for grids": resolving({"a": None, "b": (2, 2)}),
-    "grid that does not fit": resolving({"a": grid((2, 2)), "b": None}),
-    "grid that does not fit a single array": resolving(grid((2, 2)), jnp.zeros(3)),
-    "grid without its axis": resolving({"a": None, "b": grid((2, 2), 1)}),
-    "grid of whole numbers": resolving(
-        {"a": grid((3,)), "b": None}, {"a": np.zeros((2, 3), int), "b": 0.0}
-    ),
+    "tuples for layers": resolving((("b", (2, 2), -1),)),
+    "grid that does not fit": resolving(layers(a=(2, 2))),
+    "grid that does not fit a single array": resolving(layers(**{"": (2, 2)}), jnp.zeros(3)),
+    "grid without its axis": resolving((Layer("b", Grid((2, 2)), 1),)),
+    "grid of whole numbers": resolving(layers(a=(3,)), {"a": np.zeros((2, 3), int), "b": 0.0}),
     "window size": lambda: Window(4),
     "window size of text": lambda: Window("3"),
-    "window boundary": lambda: Window(boundary="reflect"),
-    "heat kernel boundary": lambda: HeatKernel("reflect"),
+    "window boundary": lambda: Window(boundary="wrap"),
+    "heat kernel boundary": lambda: HeatKernel("wrap"),
     "window": lambda: lgnn(window=5),
     **{f"sigma {x!r}": lambda x=x: lgnn(x) for x in (-1.0, 0.9, "0.5", True, float("nan"), float("inf"))},
     "sigma of 5 taps": lambda: lgnn(1.3, window=Window(5)),

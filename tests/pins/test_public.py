@@ -13,10 +13,8 @@ MODULES = [
     "lgnn_jax",
     "lgnn_jax.topography",
     "lgnn_jax.inspect",
-    *(
-        f"lgnn_jax.inspect.{name}"
-        for name in "atlas capture feature_vis filters plots probe regions responses".split()
-    ),
+    "lgnn_jax.inspect.atlas",
+    "lgnn_jax.inspect.plots",
 ]
 kept = Golden("public")
 
@@ -40,7 +38,9 @@ def about(value):
     if inspect.ismodule(value):
         return "module"
     if not inspect.isclass(value):
-        return signature(value) if callable(value) else text(value)
+        return (
+            signature(value) if inspect.isfunction(value) or hasattr(value, "__wrapped__") else text(value)
+        )
     inherited = set(dir(tuple)) if issubclass(value, tuple) else set()
     found = {"()": signature(value)}
     for name in sorted(set(vars(value)) - inherited):

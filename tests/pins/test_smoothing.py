@@ -16,8 +16,8 @@ from lgnn_jax import Grid, HeatKernel, Window, smooth
 from tests.reference import apply, operator
 
 SIGMAS = (0.0, 0.5, 0.8)
-WINDOWS = [Window(*x) for x in itertools.product((3, 5, 7), ("edge", "wrap"), (True, False))]
-WINDOWS += [HeatKernel("edge"), HeatKernel("wrap")]
+WINDOWS = [(Window(x, z), y) for x, y, z in itertools.product((3, 5, 7), (False, True), (True, False))]
+WINDOWS += [(HeatKernel(), False), (HeatKernel(), True)]  # And whether on a torus.
 # With the other axes that the units are put on; two lengths are below the largest window's radius.
 SHAPES = {(7,): (0, 1), (5, 3): (-2, 0), (2, 3, 4): (1, -3)}
 HALF_A_UNIT = {"float32": 0, "bfloat16": 2.0**-8, "float16": 2.0**-11}
@@ -25,7 +25,7 @@ HALF_A_UNIT = {"float32": 0, "bfloat16": 2.0**-8, "float16": 2.0**-11}
 
 def smoothed(x, shape, axis, sigma, window):
     """The call into the library."""
-    return smooth(x, Grid(shape, axis), sigma, window)
+    return smooth(x, Grid(shape, window[1]), sigma, window[0], axis=axis)
 
 
 WAYS = [("flat", (-1,)), ("shifted", ()), ("shifted", (-1,))]  # Without axes, the grid's other ones.
@@ -62,7 +62,7 @@ def test_it_is_the_dense_operator(form, shape, axes, window, dtype):
         return [smoothed(x, shape, axis, sigma, window) for x, axis in zip(arrays, axes, strict=True)]
 
     for sigma in SIGMAS:
-        matrix = operator(shape, sigma, window)
+        matrix = operator(Grid(shape, window[1]), sigma, window[0])
         for x, axis, found in zip(arrays, axes, run(arrays, sigma), strict=True):
             assert found.dtype == x.dtype and found.shape == x.shape
             exact = apply(matrix, np.asarray(x, np.float64), axis)

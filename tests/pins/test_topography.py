@@ -12,35 +12,40 @@ PERMUTATIONS = 100
 # Calls into the library. An array has its units on ``axis``; ``centre`` is for responses.
 
 
-def metric(name, array, shape, axis=-1, *, key=3, permutations=PERMUTATIONS, **options):
-    key = None if key is None else jax.random.key(key)
-    call = getattr(topography, name)
-    return call(array, Grid(shape, axis), key=key, permutations=permutations, **options)
+def metric(name, array, shape, axis=-1, *, key=3, permutations=PERMUTATIONS, centre=False, **options):
+    if name == "morans_i":
+        given = np.moveaxis(array, axis, -1)
+    else:
+        given = topography.correlations(array) if centre else topography.cosines(array, axis)
+    return of_similarity(name, given, shape, key=key, permutations=permutations, **options)
 
 
-def plain_metric(name, array, shape, axis=-1, **options):
-    """Of the metrics without a null."""
-    return getattr(topography, name)(array, Grid(shape, axis), **options)
+def dead_share(array, axis=-1, **options):
+    return topography.dead_share(array, axis, **options)
 
 
 def topographic_error(codebook, samples, shape, axis=0, *, key=3, permutations=PERMUTATIONS):
     key = None if key is None else jax.random.key(key)
+    units_first = np.moveaxis(codebook, axis, 0)
     return topography.topographic_error(
-        codebook, samples, Grid(shape, axis), key=key, permutations=permutations
+        units_first, samples, Grid(shape), key=key, permutations=permutations
     )
 
 
-def quantisation_error(codebook, samples, shape, axis=0):
-    return topography.quantisation_error(codebook, samples, Grid(shape, axis))
+def quantisation_error(codebook, samples, axis=0):
+    return topography.quantisation_error(np.moveaxis(codebook, axis, 0), samples)
 
 
-def of_similarity(name, similarity, shape, **options):
+def of_similarity(name, similarity, shape, *, key=3, permutations=PERMUTATIONS, **options):
     """A metric of a matrix of similarities."""
-    return metric(name, topography.rows_of_similarity(similarity), shape, 0, **options)
+    key = None if key is None else jax.random.key(key)
+    return getattr(topography, name)(similarity, Grid(shape), key=key, permutations=permutations, **options)
 
 
 def fields(result):
     """A result as a dict of numbers and arrays."""
+    if hasattr(result, "summary"):
+        return {name: value for name, value in result.summary().items() if name != "p"}
     return result._asdict() if hasattr(result, "_asdict") else {"value": result}
 
 
@@ -158,11 +163,11 @@ def cases():
                 f"{title}: {name}",
                 lambda a=(call, array, shape, axis), o=options | extra: metric(*a, **o),
             )
-        for threshold in (1e-3, 0.9):
-            options_of = {**options, "threshold": threshold}
+        for threshold in () if options else (1e-3, 0.9):  # Of weights.
+            options_of = {"threshold": threshold}
             yield (
                 f"dead share below {threshold}: {name}",
-                lambda a=(array, shape, axis), o=options_of: plain_metric("dead_share", *a, **o),
+                lambda a=(array, axis), o=options_of: dead_share(*a, **o),
             )
     for title, (call, extra) in ON_A_PLANE.items():
         yield f"{title}: no null", lambda c=call, o=extra: metric(c, PLANE, (6, 4), key=None, **o)
@@ -178,7 +183,7 @@ def cases():
     for name, (codebook, shape, axis) in CODEBOOKS.items():
         given = codebook, SAMPLES, shape, axis
         yield f"topographic error: {name}", lambda g=given: topographic_error(*g)
-        yield f"quantisation error: {name}", lambda g=given: quantisation_error(*g)
+        yield f"quantisation error: {name}", lambda g=(codebook, SAMPLES, axis): quantisation_error(*g)
     yield (
         "topographic error: no null",
         lambda: topographic_error(CODEBOOKS["plane"][0], SAMPLES, (6, 4), key=None),
@@ -231,7 +236,8 @@ def errors():
     for name in sorted(WITH_NULL):
         yield f"{name}: one permutation", bad(name, PLANE, permutations=1)
         yield f"{name}: other units", bad(name, PLANE, (5, 4))
-        yield f"{name}: no such axis", bad(name, PLANE, axis=4)
+        if name != "morans_i":
+            yield f"{name}: no such axis", bad(name, PLANE, axis=4)
         yield f"{name}: not finite", bad(name, NAN)
     for name in sorted(OF_COSINES):
         yield f"{name}: one live filter", bad(name, ONE_ALIVE)
@@ -266,20 +272,20 @@ def errors():
     yield "morans_i: null without spread", bad("morans_i", draw(3, 2), (2,))
     codebook = CODEBOOKS["plane"][0]
     for title, call in (("quantisation", quantisation_error), ("topographic", topographic_error)):
-        yield f"{title} error: samples of other length", lambda c=call: c(codebook, draw(60, 4), (6, 4))
-        yield f"{title} error: no samples", lambda c=call: c(codebook, draw(0, 3), (6, 4))
-        yield f"{title} error: other units", lambda c=call: c(codebook, SAMPLES, (5, 4))
-        yield f"{title} error: one unit", lambda c=call: c(codebook[:1], SAMPLES, (1,))
-        yield f"{title} error: not finite", lambda c=call: c(codebook * np.nan, SAMPLES, (6, 4))
-        yield f"{title} error: identical units", lambda c=call: c(0 * codebook, SAMPLES, (6, 4))
+        grid = [(6, 4)] if call is topographic_error else []
+        yield f"{title} error: samples of other length", lambda c=call, g=grid: c(codebook, draw(60, 4), *g)
+        yield f"{title} error: no samples", lambda c=call, g=grid: c(codebook, draw(0, 3), *g)
+        yield f"{title} error: not finite", lambda c=call, g=grid: c(codebook * np.nan, SAMPLES, *g)
+        yield f"{title} error: identical units", lambda c=call, g=grid: c(0 * codebook, SAMPLES, *g)
+    yield "quantisation error: one unit", lambda: quantisation_error(codebook[:1], SAMPLES)
+    yield "topographic error: other units", lambda: topographic_error(codebook, SAMPLES, (5, 4))
     yield "topographic error: all touch", lambda: topographic_error(codebook[:4], SAMPLES, (2, 2))
     yield (
         "topographic error: one permutation",
         lambda: topographic_error(codebook, SAMPLES, (6, 4), permutations=1),
     )
-    yield "dead_share: threshold", lambda: plain_metric("dead_share", PLANE, (6, 4), threshold=1.5)
-    yield "dead_share: other units", lambda: plain_metric("dead_share", PLANE, (5, 4))
-    yield "dead_share: not finite", lambda: plain_metric("dead_share", NAN, (6, 4))
+    yield "dead_share: threshold", lambda: dead_share(PLANE, threshold=1.5)
+    yield "dead_share: not finite", lambda: dead_share(NAN)
     yield "effective_dimension: shape", lambda: topography.effective_dimension(PLANE)
     yield "effective_dimension: one image", lambda: topography.effective_dimension(RESPONSES[:1])
     yield "effective_dimension: not finite", lambda: topography.effective_dimension(NAN_RESPONSES)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lgnn_jax._dtypes import at_least_float32
 from lgnn_jax.inspect._accumulate import Responses
 from lgnn_jax.inspect._checks import layer_of
 from lgnn_jax.inspect._feature_vis._setting import Setting
@@ -16,18 +17,20 @@ from lgnn_jax.inspect._feature_vis._transforms import Sizes, sizes_of
 
 
 def objective_of(maps: jax.Array, units: jax.Array, counts: jax.Array, kind: str) -> jax.Array:
-    """Each picture's objective ``(batch,)``: that of its unit on the first ``counts`` places of its map."""
+    """Each image's objective ``(batch,)``: that of its unit on the first ``counts`` places of its map."""
     # One dimension of space after another, always the first that is left.
-    maps = maps.astype(jnp.promote_types(maps.dtype, jnp.float32))
+    maps = at_least_float32(maps)
     for dimension in range(maps.ndim - 2):
-        places, count = jnp.arange(maps.shape[1]), counts[dimension]
-        weights = (places < count) / count if kind == "channel" else places == count // 2
-        maps = jnp.tensordot(weights.astype(maps.dtype), maps, (0, 1), precision="highest")
+        count = counts[dimension]
+        places = jnp.arange(maps.shape[1], dtype=count.dtype)
+        seen = places < count if kind == "channel" else places == count // 2
+        weights = seen.astype(maps.dtype)
+        maps = jnp.tensordot(weights / weights.sum(), maps, (0, 1), precision="highest")
     return jnp.take_along_axis(maps, units[:, None], 1)[:, 0]
 
 
 def counts_of(sizes: Sizes, places: tuple[int, ...]) -> np.ndarray:
-    """By scale how many places of a layer's map, in each dimension, have their middle on the picture.
+    """By scale how many places of a layer's map, in each dimension, have their middle on the image.
 
     int32 ``(scales, dimensions)``; all of them where the map has not two dimensions.
     """
@@ -50,7 +53,7 @@ class Network:
             on_canvas = self._shape(sizes.canvas)
         except Exception as error:
             raise ValueError(
-                f"The network takes pictures of {_by(shape[:2])} but not the canvas of {_by(sizes.canvas)} that "
+                f"The network takes images of {_by(shape[:2])} but not the canvas of {_by(sizes.canvas)} that "
                 "the setting's transforms need. Use a setting that keeps the size, with 2 * pad = jitter + "
                 "jitter_after and a single scale: dataclasses.replace(SMALL, scales=(1.0,))."
             ) from error
@@ -59,7 +62,7 @@ class Network:
         self.counts = counts_of(sizes, on_canvas[1:-1])
 
     def _shape(self, size: tuple[int, int]) -> tuple[int, ...]:
-        """The shape of the layer's output for one picture."""
+        """The shape of the layer's output for one image."""
         images = jax.ShapeDtypeStruct((1, *size, self.shape[2]), jnp.float32)
         maps = jax.eval_shape(self._maps, images)
         if maps.ndim < 2 or maps.shape[0] != 1:

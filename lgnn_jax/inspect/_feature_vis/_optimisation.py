@@ -1,4 +1,4 @@
-"""Pictures that excite channels, by Adam, batch by batch."""
+"""Images that activate channels, by Adam, batch by batch."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ _TICK = 8  # Steps between reports.
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FeatureVisualisation:
-    """Pictures that excite a layer's channels; made by :func:`visualise`.
+    """Images that activate a layer's channels; made by :func:`visualise`.
 
     Args:
       layer: The layer's name.
       units: The channels, integers ``(count,)``.
-      pictures: In [0, 1], float32 ``(count, height, width, channels)``; plain grey where ``dead``.
-      values: The objective of each picture as it is, without transforms, ``(count,)``.
-      start: Likewise of the picture that the channel's optimisation started from.
-      dead: Channels that no picture was found for, booleans ``(count,)``: the steps led to none that excites
+      images: In [0, 1], float32 ``(count, height, width, channels)``; plain grey where ``dead``.
+      values: The objective of each image as it is, without transforms, ``(count,)``.
+      start: Likewise of the image that the channel's optimisation started from.
+      dead: Channels that no image was found for, booleans ``(count,)``: the steps led to none that activates
         the channel more than the starting one, to float32's precision. So it is where no gradient reaches
-        the picture.
+        the image.
     """
 
     layer: str
     units: np.ndarray
-    pictures: np.ndarray
+    images: np.ndarray
     values: np.ndarray
     start: np.ndarray
     dead: np.ndarray
@@ -64,42 +64,42 @@ def visualise(
     batch: int = 64,
     progress: Callable[[int, int], object] | None = None,
 ) -> FeatureVisualisation:
-    """A picture for every channel of a layer that excites it as much as possible.
+    """An image for every channel of a layer that activates it as much as possible.
 
-    A channel's picture depends on ``key`` and on its index; to rounding, which the steps amplify, it does
-    not depend on the other channels or on the batch. Everything is compiled once a call.
+    A channel's image depends on ``key`` and on its index; to rounding, which the steps amplify, it does
+    not depend on the other channels, on the batch or on its place there. Everything is compiled once a call.
 
     Args:
       responses: ``responses(images)`` gives by layer an array ``(batch, ..., units)``, the dots being
         space, as :func:`lgnn_jax.inspect.linen_responses` does; JAX must be able to differentiate
         it. Images are floats in [0, 1] ``(batch, height, width, channels)``: subtracting the data set's
-        mean and dividing by its deviation is up to ``responses``. It is called with canvases whose size
+        mean and dividing by its std is up to ``responses``. It is called with canvases whose size
         depends on the setting, and an image's responses must not depend on the others of its batch.
       layer: A name that ``responses`` returns.
       units: Channels, integers ``(count,)``; one may come twice. None for all.
       key: A key, of either kind.
       setting: Steps and transforms: :data:`SMALL`, :data:`LUCID`, or others.
-      shape: Height, width and channels of the pictures.
+      shape: Height, width and channels of the images.
       objective: ``channel``, the mean over space of the channel's map, or ``neuron``, the value in the
         middle of it (at half of its size, rounded down).
-      batch: Pictures at a time, positive.
+      batch: Images at a time, positive.
       progress: Called as ``progress(done, total)`` with numbers of steps, those of all batches together.
 
     Returns:
-      The pictures with their values; see :class:`FeatureVisualisation`.
+      The images with their values; see :class:`FeatureVisualisation`.
 
     Raises:
-      ValueError: If an argument is out of range, nothing is left of a picture by the setting's transforms,
+      ValueError: If an argument is out of range, nothing is left of an image by the setting's transforms,
         the network does not take their canvas, or an objective is NaN or infinite.
 
     Example:
       >>> import dataclasses, jax, jax.numpy as jnp
       >>> from lgnn_jax.inspect import SMALL, visualise
-      >>> def responses(images):  # How red a picture is, and how dark.
+      >>> def responses(images):  # How red an image is, and how dark.
       ...     return {"colour": jnp.stack([images[..., 0], -images.mean(-1)], -1)}
       >>> setting = dataclasses.replace(SMALL, steps=20)
       >>> found = visualise(responses, "colour", key=jax.random.key(0), setting=setting, shape=(8, 8, 3))
-      >>> found.pictures.shape, found.dead.tolist(), (found.values > found.start).tolist()
+      >>> found.images.shape, found.dead.tolist(), (found.values > found.start).tolist()
       ((2, 8, 8, 3), [False, False], [True, True])
 
     Source:
@@ -125,10 +125,10 @@ def visualise(
                 progress(done + steps, total)
 
         parts.append(program.run(part, start_key, step_key, tick))
-    pictures, values, start, dead = (
+    images, values, start, dead = (
         np.concatenate(field)[: len(chosen)] for field in zip(*parts, strict=True)
     )
-    return FeatureVisualisation(layer, chosen, pictures, values, start, dead)
+    return FeatureVisualisation(layer, chosen, images, values, start, dead)
 
 
 class _State(NamedTuple):
@@ -141,17 +141,17 @@ class _State(NamedTuple):
 
 
 class _Program:
-    """The compiled functions for batches of pictures."""
+    """The compiled functions for batches of images."""
 
     def __init__(self, network: Network, setting: Setting, objective: str, batch: int):
         self._network, self._setting = network, setting
         shape, adam = network.shape, optax.adam(setting.learning_rate, eps=_EPSILON)
         counts, plain = jnp.asarray(network.counts), jnp.asarray(network.plain)
-        # The steps see canvases; what is reported is of the pictures as they are.
+        # The steps see canvases; what is reported is of the images as they are.
         on_canvas, self._arrays = network.hoisted(sizes_of(setting, shape[:2]).canvas, batch)
         on_picture, self._plain_arrays = network.hoisted(shape[:2], batch)
 
-        def picture(spectra):
+        def image(spectra):
             return to_images(spectra, shape, setting.decorrelate)
 
         def start(key, units):
@@ -161,48 +161,49 @@ class _Program:
         def step(arrays, state, key, units):
             draw = draw_transforms(jax.random.fold_in(key, state.step), setting)
 
-            # A picture's objective depends on its own spectrum alone, so the gradient of the sum is that of each,
-            # and Adam, which works entry by entry, makes every picture as if it were alone.
+            # An image's objective depends on its own spectrum alone, so the gradient of the sum is that of each,
+            # and Adam, which works entry by entry, makes every image as if it were alone.
             def loss(spectra):
-                maps = on_canvas(arrays, transform(picture(spectra), draw, setting))
+                maps = on_canvas(arrays, transform(image(spectra), draw, setting))
                 values = objective_of(maps, units, counts[draw.scale], objective)
                 return -values.sum(), values
 
             gradient, values = jax.grad(loss, has_aux=True)(state.spectra)
-            updates, moments = adam.update(gradient, state.adam)
+            with jax.numpy_dtype_promotion("standard"):  # Optax raises a float to the power of an integer.
+                updates, moments = adam.update(gradient, state.adam)
             finite = state.finite & jnp.isfinite(values)
             spectra = optax.apply_updates(state.spectra, updates)
             return _State(state.step + 1, spectra, moments, finite)
 
-        def value(arrays, pictures, units):
-            return objective_of(on_picture(arrays, pictures), units, plain, objective)
+        def value(arrays, images, units):
+            return objective_of(on_picture(arrays, images), units, plain, objective)
 
-        self._picture, self._start, self._value = jax.jit(picture), jax.jit(start), jax.jit(value)
+        self._picture, self._start, self._value = jax.jit(image), jax.jit(start), jax.jit(value)
         self._step = jax.jit(step, donate_argnums=1)
 
     def run(
         self, units: np.ndarray, start_key: jax.Array, step_key: jax.Array, tick: Callable[[int], None]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Pictures, values, starting values and which are dead, of a batch of units."""
+        """Images, values, starting values and which are dead, of a batch of units."""
         state, steps = self._start(start_key, units), self._setting.steps
-        start = self._values(self._picture(state.spectra), units, "its starting picture")
+        start = self._values(self._picture(state.spectra), units, "its starting image")
         for done in range(1, steps + 1):
             state = self._step(self._arrays, state, step_key, units)
             # Reading a value waits for the device, which else runs ahead; so it is done now and then.
             if done % _TICK == 0 or done == steps:
                 self._check(state.finite, units, f"the first {done} steps")
                 tick(done)
-        pictures = self._picture(state.spectra)
-        values = self._values(pictures, units, "its finished picture")
-        # No better than the start up to float32's rounding: no gradient has reached the picture.
+        images = self._picture(state.spectra)
+        values = self._values(images, units, "its finished image")
+        # No better than the start up to float32's rounding: no gradient has reached the image.
         dead = values - start <= _ROUNDING * np.maximum(np.abs(values), np.abs(start))
-        pictures = np.where(dead[:, None, None, None], np.float32(GREY), np.asarray(pictures))
+        images = np.where(dead[:, None, None, None], np.float32(GREY), np.asarray(images))
         if dead.any():
-            values = self._values(pictures, units, "plain grey")
-        return pictures, values, start, dead
+            values = self._values(images, units, "plain grey")
+        return images, values, start, dead
 
-    def _values(self, pictures: Any, units: np.ndarray, name: str) -> np.ndarray:
-        values = np.asarray(self._value(self._plain_arrays, pictures, units))
+    def _values(self, images: Any, units: np.ndarray, name: str) -> np.ndarray:
+        values = np.asarray(self._value(self._plain_arrays, images, units))
         self._check(np.isfinite(values), units, name)
         return values
 

@@ -1,4 +1,4 @@
-"""Pictures as spectra with decorrelated colours."""
+"""Images as spectra with decorrelated colours."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-_DEVIATION = 0.01  # Of the starting spectrum.
+_STD = 0.01  # Of the starting spectrum.
 # Colours of photographs are correlated. The columns, from the covariance of ImageNet's colours, are brightness,
 # red against blue, and green against magenta, each as long as colours vary along it, the longest 1 (Lucid).
 _COLOURS = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
@@ -26,13 +26,13 @@ def starting_spectra(key: jax.Array, units: jax.Array, shape: tuple[int, int, in
     size = (2, shape[2], *frequencies(*shape[:2]).shape)
 
     def flat(unit: jax.Array) -> jax.Array:  # Compiling it in several dimensions takes seconds on a CPU.
-        return jax.random.normal(jax.random.fold_in(key, unit), (math.prod(size),))
+        return jax.random.normal(jax.random.fold_in(key, unit), (math.prod(size),), jnp.float32)
 
-    return _DEVIATION * jax.vmap(flat)(units).reshape(-1, *size)
+    return _STD * jax.vmap(flat)(units).reshape(-1, *size)
 
 
 def to_images(spectra: jax.Array, shape: tuple[int, int, int], decorrelate: bool) -> jax.Array:
-    """Pictures ``(batch, height, width, channels)`` in [0, 1]."""
+    """Images ``(batch, height, width, channels)`` in [0, 1]."""
     height, width, channels = shape
     # The transform back divides by height * width; with the square root it keeps lengths. In photographs
     # amplitudes fall with the frequency f, so a coefficient counts 1 / f: a step of Adam, which is as large for
@@ -41,9 +41,9 @@ def to_images(spectra: jax.Array, shape: tuple[int, int, int], decorrelate: bool
     scale = math.sqrt(width * height) / np.maximum(frequencies(height, width), 1 / max(width, height))
     scaled = spectra * np.asarray(scale, np.float32)[None, None, None]
     size = (height, width + width % 2)  # irfft2 makes even widths; the column too many is cut off.
-    pictures = jnp.fft.irfft2(jax.lax.complex(scaled[:, 0], scaled[:, 1]), s=size)[..., :width] / 4
+    images = jnp.fft.irfft2(jax.lax.complex(scaled[:, 0], scaled[:, 1]), s=size)[..., :width] / 4
     if decorrelate and channels == 3:
-        # The spectrum's channels are independent, its pictures' colours the columns' mixture of them.
+        # The spectrum's channels are independent, its images' colours the columns' mixture of them.
         colours = np.asarray(_COLOURS, np.float32)
-        pictures = jnp.einsum("kc,bchw->bkhw", colours, pictures, precision="highest")
-    return jax.nn.sigmoid(jnp.moveaxis(pictures, 1, -1))  # No clipping: gradients reach every pixel.
+        images = jnp.einsum("kc,bchw->bkhw", colours, images, precision="highest")
+    return jax.nn.sigmoid(jnp.moveaxis(images, 1, -1))  # No clipping: gradients reach every pixel.

@@ -1,4 +1,4 @@
-"""How pictures stand among a data set's."""
+"""How images stand among a data set's."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from lgnn_jax.inspect._checks import filled, layer_of, positive
 from lgnn_jax.inspect._feature_vis._optimisation import FeatureVisualisation
 
 
-def excitation(responses: Responses, layer: str, images: Any, *, batch: int = 256) -> np.ndarray:
-    """How much every image excites every channel: the means over space of a layer's maps.
+def mean_activations(responses: Responses, layer: str, images: Any, *, batch: int = 256) -> np.ndarray:
+    """How much every image activates every channel: the means over space of a layer's maps.
 
     The last batch is filled up with the first image, so that ``responses`` sees one shape.
 
@@ -33,9 +33,9 @@ def excitation(responses: Responses, layer: str, images: Any, *, batch: int = 25
 
     Example:
       >>> import numpy as np
-      >>> from lgnn_jax.inspect import excitation
+      >>> from lgnn_jax.inspect import mean_activations
       >>> images = np.linspace(0, 1, 4, dtype=np.float32).reshape(2, 2, 1, 1)
-      >>> excitation(lambda x: {"input": 3 * x}, "input", images).tolist()
+      >>> mean_activations(lambda x: {"input": 3 * x}, "input", images).tolist()
       [[0.5], [2.5]]
     """
     count = len(images)
@@ -57,15 +57,15 @@ def excitation(responses: Responses, layer: str, images: Any, *, batch: int = 25
 
 
 class Beyond(NamedTuple):
-    """How channels' pictures stand among a data set's; made by :func:`share_beyond`."""
+    """How channels' images stand among a data set's; made by :func:`share_beyond`."""
 
     units: np.ndarray  # The channels, integers (count,).
     percentile: (
         np.ndarray
-    )  # Images in % that excite the channel less than its picture; NaN if dead, (count,).
+    )  # Images in % that activate the channel less than its image; NaN if dead, (count,).
     beyond: (
         np.ndarray
-    )  # Whether the picture excites its channel beyond the quantile; False if dead, (count,).
+    )  # Whether the image activates its channel beyond the quantile; False if dead, (count,).
     share: float  # Of channels that are not dead, those beyond, in [0, 1]; NaN if all are dead.
 
 
@@ -77,28 +77,28 @@ def share_beyond(
     *,
     batch: int = 256,
 ) -> Beyond:
-    """Which channels' pictures excite them more than nearly all images of a data set do.
+    """Which channels' images activate them more than nearly all images of a data set do.
 
-    Excitation is the mean over space, of pictures without transforms.
+    Activation is the mean over space, of images without transforms.
 
     Args:
       visualisation: A layer's.
       responses: As :func:`visualise` had it.
-      images: As for :func:`excitation`; test images.
-      quantile: Of the images' excitations, in [0, 1].
+      images: As for :func:`mean_activations`; test images.
+      quantile: Of the images' activations, in [0, 1].
       batch: Images at a time, positive.
 
     Returns:
       See :class:`Beyond`.
 
     Raises:
-      ValueError: If the quantile is out of range, or as :func:`excitation`.
+      ValueError: If the quantile is out of range, or as :func:`mean_activations`.
 
     Example:
       >>> import numpy as np
       >>> from lgnn_jax.inspect import FeatureVisualisation, share_beyond
-      >>> pictures, one = np.full((1, 2, 2, 1), 0.8, np.float32), np.ones(1)
-      >>> made = FeatureVisualisation("input", np.array([0]), pictures, one, one, one < 0)
+      >>> images, one = np.full((1, 2, 2, 1), 0.8, np.float32), np.ones(1)
+      >>> made = FeatureVisualisation("input", np.array([0]), images, one, one, one < 0)
       >>> images = np.linspace(0, 1, 8, dtype=np.float32).reshape(8, 1, 1, 1) * np.ones((1, 2, 2, 1), np.float32)
       >>> share_beyond(made, lambda x: {"input": x}, images, quantile=0.5).percentile.tolist()
       [75.0]
@@ -106,8 +106,8 @@ def share_beyond(
     if not 0 <= quantile <= 1:
         raise ValueError(f"quantile must be from 0 to 1, got {quantile!r}.")
     layer, units, dead = visualisation.layer, visualisation.units, visualisation.dead
-    seen = excitation(responses, layer, images, batch=batch)
-    made = excitation(responses, layer, visualisation.pictures, batch=batch)
+    seen = mean_activations(responses, layer, images, batch=batch)
+    made = mean_activations(responses, layer, visualisation.images, batch=batch)
     if units.max() >= seen.shape[1]:
         raise ValueError(
             f"The visualisation is of unit {units.max()}, but {layer!r} has {seen.shape[1]} units. Give the "

@@ -1,4 +1,4 @@
-"""How pictures are made: steps and ranges of transforms."""
+"""How images are made: steps and ranges of transforms."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ STEEPEST = 45.0  # Degrees; steeper rotations cannot be resampled along rows and
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """How pictures are made; the defaults are Lucid's, for pictures of 128 pixels and more.
+    """How images are made; the defaults are Lucid's, for images of 128 pixels and more.
 
     Every step draws one of each transform, applied in this order: pad with grey, crop by ``jitter``, scale,
     rotate about the middle, crop by ``jitter_after``.
@@ -19,7 +19,7 @@ class Setting:
     Args:
       steps: Steps of Adam, positive.
       learning_rate: Adam's, positive.
-      decorrelate: Whether the spectrum is of decorrelated colours, which needs three channels; pictures of
+      decorrelate: Whether the spectrum is of decorrelated colours, which needs three channels; images of
         one channel are made without.
       pad: Pixels of grey on every side, at least 0.
       jitter: Pixels to crop in each dimension, at a random place, at least 0.
@@ -66,7 +66,7 @@ class Setting:
 
 
 LUCID = Setting()
-# For pictures of about 32 pixels: a crop that keeps the size, and a quarter of the steps at twice the rate.
+# For images of about 32 pixels: a crop that keeps the size, and a quarter of the steps at twice the rate.
 SMALL = Setting(
     steps=128,
     learning_rate=0.1,

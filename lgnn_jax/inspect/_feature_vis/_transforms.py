@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -26,12 +27,13 @@ class Draw(NamedTuple):
 def draw_transforms(key: jax.Array, setting: Setting) -> Draw:
     """One of each transform."""
     before, scale, angle, after = jax.random.split(key, 4)
-    which = jax.random.randint(angle, (), 0, len(setting.angles))
+    integers = functools.partial(jax.random.randint, dtype=jnp.int32)
+    which = integers(angle, (), 0, len(setting.angles))
     return Draw(
-        jax.random.randint(before, (2,), 0, setting.jitter + 1),
-        jax.random.randint(scale, (), 0, len(setting.scales)),
+        integers(before, (2,), 0, setting.jitter + 1),
+        integers(scale, (), 0, len(setting.scales)),
         jnp.asarray(setting.angles, jnp.float32)[which],
-        jax.random.randint(after, (2,), 0, setting.jitter_after + 1),
+        integers(after, (2,), 0, setting.jitter_after + 1),
     )
 
 
@@ -41,11 +43,11 @@ class Sizes(NamedTuple):
     padded: np.ndarray  # Less jitter, (2,).
     scaled: np.ndarray  # (scales, 2).
     final: np.ndarray  # (scales, 2).
-    canvas: tuple[int, int]  # The largest of the final ones, and at least the picture's.
+    canvas: tuple[int, int]  # The largest of the final ones, and at least the image's.
 
 
 def sizes_of(setting: Setting, size: tuple[int, int]) -> Sizes:
-    """The sizes of pictures ``size``, a height and a width, in the course of a setting's transforms."""
+    """The sizes of images ``size``, a height and a width, in the course of a setting's transforms."""
     padded = np.asarray(size) + 2 * setting.pad - setting.jitter
     scaled = np.floor(np.outer(setting.scales, padded) + 1e-6).astype(np.int64)
     final = scaled - setting.jitter_after
@@ -54,7 +56,7 @@ def sizes_of(setting: Setting, size: tuple[int, int]) -> Sizes:
 
 
 def check_shape(shape: Any, setting: Setting) -> tuple[int, int, int]:
-    """Height, width and channels of pictures of which the transforms leave something."""
+    """Height, width and channels of images of which the transforms leave something."""
     if not isinstance(shape, (tuple, list)) or len(shape) != 3:
         raise ValueError(f"shape must be (height, width, channels), got {shape!r}.")
     height, width, channels = (positive("every size of shape", size) for size in shape)
@@ -65,20 +67,20 @@ def check_shape(shape: Any, setting: Setting) -> tuple[int, int, int]:
     lost = setting.jitter - setting.pad + setting.jitter_after / min(setting.scales)
     if lost >= min(height, width) or min(map(min, sizes_of(setting, (height, width)).final.tolist())) < 1:
         raise ValueError(
-            f"The setting's transforms can leave nothing of a picture of {height}x{width}: jitter less pad, plus "
+            f"The setting's transforms can leave nothing of an image of {height}x{width}: jitter less pad, plus "
             f"jitter_after over the smallest scale, is {lost:g} pixels. Use less jitter or more pad."
         )
     return height, width, channels
 
 
-def transform(pictures: jax.Array, draw: Draw, setting: Setting) -> jax.Array:
-    """Pictures ``(batch, height, width, channels)`` on their canvases ``(batch, *canvas, channels)``.
+def transform(images: jax.Array, draw: Draw, setting: Setting) -> jax.Array:
+    """Images ``(batch, height, width, channels)`` on their canvases ``(batch, *canvas, channels)``.
 
-    Canvas pixel ``p`` shows the picture at ``A p + b``. Resampling along one dimension is a product of
-    matrices, which accelerators are made for. So there are two passes: a row ``r`` of the picture is first
+    Canvas pixel ``p`` shows the image at ``A p + b``. Resampling along one dimension is a product of
+    matrices, which accelerators are made for. So there are two passes: a row ``r`` of the image is first
     resampled at the columns at which the canvas's columns cross it, then those columns are resampled.
     """
-    size = pictures.shape[1], pictures.shape[2]
+    size = images.shape[1], images.shape[2]
     sizes = sizes_of(setting, size)
     scaled = jnp.asarray(sizes.scaled, jnp.float32)[draw.scale]
     final = jnp.asarray(sizes.final, jnp.float32)[draw.scale]
@@ -89,21 +91,23 @@ def transform(pictures: jax.Array, draw: Draw, setting: Setting) -> jax.Array:
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     a = jnp.stack([jnp.stack([cos, sin]), jnp.stack([-sin, cos])]) * ratio[:, None]
     middle = (scaled - 1) / 2
-    b = (a * (draw.jitter_after - middle)[None]).sum(1) + ratio * middle + draw.jitter - setting.pad
+    before, after = draw.jitter.astype(jnp.float32), draw.jitter_after.astype(jnp.float32)
+    b = (a * (after - middle)[None]).sum(1) + ratio * middle + before - setting.pad
 
     i, j = (jnp.arange(length, dtype=jnp.float32) for length in sizes.canvas)
+    on_rows, on_columns = (i < final[0]).astype(jnp.float32), (j < final[1]).astype(jnp.float32)
     r, c = (jnp.arange(length, dtype=jnp.float32) for length in size)
-    # Row r = A00 i + A01 j + b0 of the picture, solved for the canvas row i in which column j crosses it; A00 is
+    # Row r = A00 i + A01 j + b0 of the image, solved for the canvas row i in which column j crosses it; A00 is
     # at least cos 45 degrees times the ratio, so the division is safe.
     crossing = (r[:, None] - b[0] - a[0, 1] * j[None]) / a[0, 0]  # Canvas rows (height, canvas width).
-    across = _tent(a[1, 0] * crossing + a[1, 1] * j[None] + b[1], c) * (j < final[1])[None, :, None]
-    down = _tent(a[0, 0] * i[None] + a[0, 1] * j[:, None] + b[0], r) * (i < final[0])[None, :, None]
+    across = _tent(a[1, 0] * crossing + a[1, 1] * j[None] + b[1], c) * on_columns[None, :, None]
+    down = _tent(a[0, 0] * i[None] + a[0, 1] * j[:, None] + b[0], r) * on_rows[None, :, None]
 
-    # Less grey, so that what lies outside the picture or the scaled size, where weights are 0, is grey.
-    rows = jnp.moveaxis(pictures - GREY, 0, 2).reshape(*size, -1)  # (height, width, batch * channels).
+    # Less grey, so that what lies outside the image or the scaled size, where weights are 0, is grey.
+    rows = jnp.moveaxis(images - GREY, 0, 2).reshape(*size, -1)  # (height, width, batch * channels).
     passed = jnp.einsum("rjc,rcn->jrn", across, rows, precision="highest")
     canvas = jnp.einsum("jir,jrn->ijn", down, passed, precision="highest")
-    canvas = canvas.reshape(*sizes.canvas, len(pictures), -1)
+    canvas = canvas.reshape(*sizes.canvas, len(images), -1)
     return jnp.moveaxis(canvas, 2, 0) + GREY
 
 

@@ -64,6 +64,6 @@ def check_images(networks: list[Network], count: int) -> None:
         for shown in network.layers:
             if shown.statistics.count != count:
                 raise ValueError(
-                    f"images must be the {shown.statistics.count} test pictures of the statistics of "
+                    f"images must be the {shown.statistics.count} test images of the statistics of "
                     f"{shown.name!r} in {network.title!r}, got {count}."
                 )

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-_SIDE = 48  # Pixels of a picture on the page; larger ones are averaged down.
-_SMALL = 16  # Pictures below it are kept without loss; WebP would blur one into the next.
+_SIDE = 48  # Pixels of an image on the page; larger ones are averaged down.
+_SMALL = 16  # Images below it are kept without loss; WebP would blur one into the next.
 _WEBP = 16383  # Largest side of a WebP, pixels.
 
 
 def as_bytes(images: Any) -> np.ndarray:
-    """Pictures as bytes in three channels."""
+    """Images as bytes in three channels."""
     given = np.asarray(images)
     if given.ndim != 4 or given.shape[-1] not in (1, 3) or 0 in given.shape:
         raise ValueError(f"images must be (images, height, width, 1 or 3), got shape {given.shape}.")
@@ -56,23 +56,23 @@ def quantised(values: np.ndarray) -> dict[str, Any]:
     return packed(code, scale=scale, offset=offset)
 
 
-def sheet(pictures: np.ndarray) -> dict[str, Any]:
-    """Pictures ``(count, height, width, 3)`` of bytes in rows on one WebP."""
-    count, height, width, _ = pictures.shape
+def sheet(images: np.ndarray) -> dict[str, Any]:
+    """Images ``(count, height, width, 3)`` of bytes in rows on one WebP."""
+    count, height, width, _ = images.shape
     if max(height, width) > _SIDE:
         shrink = _SIDE / max(height, width)
         height, width = max(1, round(height * shrink)), max(1, round(width * shrink))
         size, box = (width, height), Image.Resampling.BOX
-        pictures = np.stack([np.asarray(Image.fromarray(x).resize(size, box)) for x in pictures])
+        images = np.stack([np.asarray(Image.fromarray(x).resize(size, box)) for x in images])
     columns = math.ceil(math.sqrt(count * height / width))
     columns = min(columns, count)
     rows = math.ceil(count / columns)
     canvas = np.full((rows * columns, height, width, 3), 255, np.uint8)
-    canvas[:count] = pictures
+    canvas[:count] = images
     canvas = canvas.reshape(rows, columns, height, width, 3).swapaxes(1, 2)
     canvas = canvas.reshape(rows * height, columns * width, 3)
     if max(canvas.shape) > _WEBP:
-        raise ValueError(f"{count} pictures of {height}x{width} do not fit one sheet of the page.")
+        raise ValueError(f"{count} images of {height}x{width} do not fit one sheet of the page.")
     file = io.BytesIO()
     Image.fromarray(canvas).save(file, "WEBP", lossless=max(height, width) < _SMALL, quality=80)
     data = base64.b64encode(file.getvalue()).decode()

@@ -8,15 +8,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from lgnn_jax import topography
-from lgnn_jax.grid import Grid
+from lgnn_jax._grid import Grid, check_axis, check_grid
+from lgnn_jax._tree import unboxed
 from lgnn_jax.inspect._filters import tiles
-from lgnn_jax.inspect._statistics import ResponseStatistics, check_grid
-
-_NEARLY_ZERO = 1e-3  # Of the median norm, as in topography.dead_share.
+from lgnn_jax.inspect._statistics import ResponseStatistics
+from lgnn_jax.topography._liveness import nearly_zero
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -26,13 +25,13 @@ class Layer:
     Args:
       name: The layer's name.
       grid: Its grid, of one or two dimensions.
-      statistics: Its responses to the test pictures.
+      statistics: Its responses to the test images.
       cosines: Cosines between the filters' weights, in [-1, 1], ``(units, units)``, NaN where a filter is
         zero; None where there are no weights to show.
-      pictures: A picture of every filter, floats in [0, 1], ``(units, height, width, 3)``; None for the
-        test picture that excites it most.
-      source: What ``pictures`` are: ``visualisation``, ``weights`` or, without any, ``images``.
-      dead: Filters that no picture excites or whose weights are (nearly) zero, booleans ``(units,)``.
+      images: An image of every filter, floats in [0, 1], ``(units, height, width, 3)``; None for the
+        test image that activates it most.
+      source: What ``images`` are: ``visualisation``, ``weights`` or, without any, ``images``.
+      dead: Filters that no image activates or whose weights are (nearly) zero, booleans ``(units,)``.
       scores: By metric a mapping with ``value`` and, where there is a null, ``null_mean``, ``null_low``,
         ``null_high`` and ``z``; or ``{"undefined": reason}``.
     """
@@ -41,7 +40,7 @@ class Layer:
     grid: Grid
     statistics: ResponseStatistics
     cosines: np.ndarray | None
-    pictures: np.ndarray | None
+    images: np.ndarray | None
     source: str
     dead: np.ndarray
     scores: Mapping[str, Mapping[str, Any]]
@@ -63,7 +62,7 @@ class Layer:
 
     @property
     def top_images(self) -> np.ndarray:
-        """The test pictures that excite each unit most, best first, ``(units, top)``."""
+        """The test images that activate each unit most, best first, ``(units, top)``."""
         return self.statistics.top_images
 
 
@@ -74,7 +73,7 @@ class Network:
     Args:
       title: Its name, such as ``baseline``.
       layers: Its layers, at least one.
-      class_accuracy: Share of each class's test pictures that it recognises, ``(classes,)``, in [0, 1].
+      class_accuracy: Share of each class's test images that it recognises, ``(classes,)``, in [0, 1].
       facts: Short facts by name, such as ``{"test accuracy": "31.2 %"}``.
     """
 
@@ -86,26 +85,28 @@ class Network:
 
 def layer(
     name: str,
-    kernel: jax.typing.ArrayLike | None,
+    kernel: Any,
     grid: Grid,
     statistics: ResponseStatistics,
     *,
+    axis: int = -1,
     visualisation: Any = None,
     scores: Mapping[str, Any] | None = None,
 ) -> Layer:
     """What the page shows of a layer.
 
     Without feature visualisation its filters are drawn by their weights where they see RGB, else by the test
-    picture that excites them most.
+    image that activates them most.
 
     Args:
       name: The layer's name on the page.
-      kernel: Its weights, the filters on ``grid.axis``; None where there are none to compare.
+      kernel: Its weights, in a box of Flax's or not; None where there are none to compare.
       grid: Its grid, of one or two dimensions.
-      statistics: Of :func:`lgnn_jax.inspect.accumulate` over the test pictures.
-      visualisation: Pictures of all its filters: ``pictures`` in [0, 1] ``(units, height, width, 1 or 3)``,
+      statistics: Of :func:`lgnn_jax.inspect.accumulate` over the test images.
+      axis: The weights' axis that counts the filters: -1 for HWIO, 0 for OIHW.
+      visualisation: Images of all its filters: ``images`` in [0, 1] ``(units, height, width, 1 or 3)``,
         ``dead`` ``(units,)`` and ``units``, which must be all of them in order.
-      scores: By name a :class:`lgnn_jax.topography.Score`, a mapping with its fields, or
+      scores: By name a :class:`lgnn_jax.topography.Score`, a mapping with the fields of its summary, or
         ``{"undefined": reason}``.
 
     Returns:
@@ -113,17 +114,16 @@ def layer(
 
     Raises:
       ValueError: If the grid has more than two dimensions or does not fit, weights are not finite, the
-        visualisation is not of all units, a class has a single test picture, or a score has no value.
+        visualisation is not of all units, a class has a single test image, or a score has no value.
 
     Example:
       >>> import numpy as np
       >>> from lgnn_jax import Grid
-      >>> from lgnn_jax.inspect import atlas
-      >>> from lgnn_jax.inspect import accumulate
+      >>> from lgnn_jax.inspect import accumulate, atlas
       >>> x = np.random.default_rng(0).standard_normal((6, 4))
       >>> found = accumulate(lambda x: {"conv": x}, x, [0, 0, 0, 1, 1, 1], classes=2, top=2)["conv"]
       >>> shown = atlas.layer("conv", np.ones((1, 1, 3, 4)), Grid((2, 2)), found)
-      >>> shown.source, shown.pictures.shape, shown.cosines.shape
+      >>> shown.source, shown.images.shape, shown.cosines.shape
       ('weights', (4, 1, 1, 3), (4, 4))
     """
     if len(grid.shape) > 2:
@@ -133,67 +133,64 @@ def layer(
     check_grid(grid, statistics.units, f"layer {name!r}")
     cosines, dead = None, np.zeros(grid.units, bool)
     if kernel is not None:
-        cosines, dead = _cosines(name, kernel, grid)
-    pictures, source = _weights(kernel, grid), "weights"
+        check_axis(grid, np.shape(unboxed(kernel)), axis, f"kernel of {name!r}")
+        cosines, dead = _cosines(name, kernel, axis)
+    images, source = None if kernel is None else _weights(kernel, grid, axis), "weights"
     if visualisation is not None:
-        pictures, source = _visualised(name, visualisation, grid.units), "visualisation"
+        images, source = _visualised(name, visualisation, grid.units), "visualisation"
         dead = dead | np.asarray(visualisation.dead, bool)
-    if pictures is None:
+    if images is None:
         source = "images"
     plain = {metric: _plain(name, metric, score) for metric, score in (scores or {}).items()}
-    made = Layer(name, grid, statistics, cosines, pictures, source, dead, plain)
+    made = Layer(name, grid, statistics, cosines, images, source, dead, plain)
     _ = made.selectivity  # Raises where it is not defined.
     return made
 
 
-def _cosines(name: str, kernel: Any, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+def _cosines(name: str, kernel: Any, axis: int) -> tuple[np.ndarray, np.ndarray]:
     """Cosines between filters, NaN with one that is zero, and which are zero or nearly so."""
-    rows = np.asarray(topography.filters(kernel, grid), np.float64)
-    if not np.isfinite(rows).all():
+    if not np.isfinite(np.asarray(unboxed(kernel))).all():
         raise ValueError(f"The weights of {name!r} hold NaN or infinite values; give finite ones.")
-    norms = np.linalg.norm(rows, axis=1)
-    unit = rows / np.where(norms > 0, norms, np.nan)[:, None]
-    return np.clip(unit @ unit.T, -1, 1), norms <= _NEARLY_ZERO * np.median(norms)
+    similarity = np.asarray(topography.cosines(kernel, axis), np.float64)
+    zero = np.diagonal(similarity) == 0
+    norms = np.linalg.norm(np.asarray(topography.filters(kernel, axis), np.float64), axis=1)
+    return np.where(zero[:, None] | zero, np.nan, similarity), nearly_zero(norms)
 
 
-def _weights(kernel: Any, grid: Grid) -> np.ndarray | None:
-    """The filters as pictures, ``(units, height, width, 3)``, where they see RGB."""
-    if kernel is None or np.ndim(kernel) != 4:
+def _weights(kernel: Any, grid: Grid, axis: int) -> np.ndarray | None:
+    """The filters as images, ``(units, height, width, 3)``, where they see RGB."""
+    shape = np.shape(unboxed(kernel))
+    if len(shape) != 4 or shape[1 if axis in (0, -4) else 2] != 3:
         return None
-    first = np.moveaxis(np.asarray(kernel), grid.axis, -1)
-    if grid.axis in (0, -4):  # OIHW, now IHWO.
-        first = np.moveaxis(first, 0, 2)
-    if first.shape[2] != 3:
-        return None
-    return tiles(first, Grid((grid.units, 1)))[:, 0]
+    return tiles(kernel, Grid((grid.units, 1)), axis=axis)[:, 0]
 
 
 def _visualised(name: str, visualisation: Any, units: int) -> np.ndarray:
-    """The visualisation's pictures in three channels."""
-    pictures = np.asarray(visualisation.pictures, np.float32)
+    """The visualisation's images in three channels."""
+    images = np.asarray(visualisation.images, np.float32)
     if not np.array_equal(visualisation.units, np.arange(units)):
         raise ValueError(
             f"The visualisation of {name!r} must be of units 0 to {units - 1} in order, got "
             f"{np.size(visualisation.units)} units. Visualise all channels."
         )
-    if pictures.ndim != 4 or len(pictures) != units or pictures.shape[-1] not in (1, 3):
+    if images.ndim != 4 or len(images) != units or images.shape[-1] not in (1, 3):
         raise ValueError(
-            f"The visualisation of {name!r} must have pictures ({units}, height, width, 1 or 3), got "
-            f"shape {pictures.shape}."
+            f"The visualisation of {name!r} must have images ({units}, height, width, 1 or 3), got "
+            f"shape {images.shape}."
         )
     if np.shape(visualisation.dead) != (units,):
         raise ValueError(
             f"The visualisation of {name!r} must say of {units} units whether they are dead, got "
             f"shape {np.shape(visualisation.dead)}."
         )
-    if not (pictures.min() >= 0 and pictures.max() <= 1):
-        raise ValueError(f"The visualisation of {name!r} must be in [0, 1]; scale its pictures.")
-    return np.repeat(pictures, 3, -1) if pictures.shape[-1] == 1 else pictures
+    if not (images.min() >= 0 and images.max() <= 1):
+        raise ValueError(f"The visualisation of {name!r} must be in [0, 1]; scale its images.")
+    return np.repeat(images, 3, -1) if images.shape[-1] == 1 else images
 
 
 def _plain(name: str, metric: str, score: Any) -> dict[str, Any]:
     """A score as the page keeps it."""
-    fields = score._asdict() if isinstance(score, topography.Score) else score
+    fields = score.summary() if isinstance(score, topography.Score) else score
     if isinstance(fields, Mapping) and "undefined" in fields:
         return {"undefined": str(fields["undefined"])}
     if not isinstance(fields, Mapping) or not math.isfinite(fields.get("value", math.nan)):

@@ -15,37 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from lgnn_jax.grid import Grid, neighbours
+from lgnn_jax import topography
+from lgnn_jax._grid import Grid, neighbours
 from lgnn_jax.inspect._regions import regions
 from lgnn_jax.inspect.atlas._checks import check_images, check_networks, check_superclasses
 from lgnn_jax.inspect.atlas._encoding import as_bytes, packed, quantised, sheet, triangle
 from lgnn_jax.inspect.atlas._model import Layer, Network
 
 FORMAT, VERSION = "lgnn_jax.atlas", 1
-_SHEET = 6000  # Test pictures that a page carries at most.
+_SHEET = 6000  # Test images that a page carries at most.
 # The order of the files of web/ in the page's one script.
 _SCRIPTS = ("state", "data", "maps", "grid", "filters", "panel", "metrics", "paint", "start")
-
-# What a metric says, by the names that experiments/inspect.py gives them.
-_MEANINGS = {
-    "weights: neighbour cosine": "How alike the weights of filters next to each other on the grid are: 1 is "
-    "the same direction, 0 unrelated, −1 opposite.",
-    "weights: diagonal cosine": "The same for filters that touch at a corner.",
-    "weights: distance correlation": "Whether filters are the more alike in their weights, the nearer they sit "
-    "on the grid: 1 is always, 0 no relation.",
-    "weights: trustworthiness": "Whether the filters next to a filter on the grid are those with the most "
-    "similar weights: 1 is always, 0.5 chance.",
-    "responses: neighbour correlation": "How alike filters next to each other on the grid respond to the test "
-    "pictures: 1 is in step, 0 unrelated, −1 opposite.",
-    "responses: distance correlation": "Whether filters respond the more alike, the nearer they sit on the "
-    "grid: 1 is always, 0 no relation.",
-    "responses: Moran's I of class means": "Whether the average response to a class is alike at filters next "
-    "to each other: 1 is smooth, 0 scattered, −1 a chessboard.",
-    "responses: Moran's I of selectivity": "Whether filters that prefer a class sit together: 1 is in one "
-    "place, 0 scattered, −1 a chessboard.",
-    "responses: Moran's I of superclass selectivity": "Whether filters that prefer a group of classes sit "
-    "together: 1 is in one place, 0 scattered, −1 a chessboard.",
-}
 
 
 def write(
@@ -66,7 +46,7 @@ def write(
     Args:
       path: The file, in a folder that exists; it is replaced in one step.
       networks: One or two, the baseline first.
-      images: The test pictures that ``top_images`` counts, ``(images, height, width, 1 or 3)``, bytes or
+      images: The test images that ``top_images`` counts, ``(images, height, width, 1 or 3)``, bytes or
         floats in [0, 1].
       class_names: A name a class.
       superclass_names: A name a group of classes; none where there are no groups.
@@ -98,12 +78,12 @@ def write(
     check_superclasses(names, superclass_names, superclass_of)
     if not math.isfinite(threshold):
         raise ValueError(f"threshold must be a finite t such as 5.0, got {threshold!r}.")
-    pictures = as_bytes(images)
-    check_images(networks, len(pictures))
+    images = as_bytes(images)
+    check_images(networks, len(images))
     groups = [int(group) for group in superclass_of]
     used = _used(networks)
     blocks = [
-        (f"layer-{n}-{index}", _layer_block(shown, groups, threshold, used, pictures))
+        (f"layer-{n}-{index}", _layer_block(shown, groups, threshold, used, images))
         for n, network in enumerate(networks)
         for index, shown in enumerate(network.layers)
     ]
@@ -118,16 +98,19 @@ def write(
         "superclass_of": groups,
         "layers": [{"name": str(x.name), "shape": _plane(x.grid)} for x in networks[0].layers],
         "networks": [_network_block(network) for network in networks],
-        "metrics": {name: _MEANINGS.get(name, "") for name in _metrics(networks)},
+        "metrics": {
+            name: topography.METRICS[name].meaning if name in topography.METRICS else ""
+            for name in _metrics(networks)
+        },
         "start": start,
     }
     first = [("atlas", overview)] + [x for x in blocks if x[0].endswith(f"-{start}")]
-    rest = [x for x in blocks if x not in first] + [("images", sheet(pictures[used]))]
+    rest = [x for x in blocks if x not in first] + [("images", sheet(images[used]))]
     _replace(path, _page(first, rest))
 
 
 def _used(networks: list[Network]) -> np.ndarray:
-    """Ascending indices of the test pictures on the page: every unit's best, as many as fit."""
+    """Ascending indices of the test images on the page: every unit's best, as many as fit."""
     tops = [shown.top_images for network in networks for shown in network.layers]
     for keep in range(max(top.shape[1] for top in tops), 0, -1):
         used = np.unique(np.concatenate([top[:, :keep].ravel() for top in tops]))
@@ -149,7 +132,7 @@ def _layer_block(
     tops = shown.top_images
     missing = np.flatnonzero(np.isin(tops, used, invert=True).any(0))
     tops = tops[:, : int(missing[0]) if len(missing) else None]
-    pictures = shown.pictures
+    own = shown.images
     return {
         "correlations": triangle(shown.correlations),
         "cosines": None if shown.cosines is None else triangle(shown.cosines),
@@ -159,7 +142,7 @@ def _layer_block(
         "regions": [[region.label, region.members.tolist()] for region in found],
         "dead": np.flatnonzero(shown.dead).tolist(),
         "constant": np.flatnonzero(statistics.constant).tolist(),
-        "pictures": sheet(images[shown.top_images[:, 0]] if pictures is None else as_bytes(pictures))
+        "pictures": sheet(images[shown.top_images[:, 0]] if own is None else as_bytes(own))
         | {"source": shown.source},
         "scores": shown.scores,
     }

@@ -1,4 +1,4 @@
-"""What figures share: panels, colours, and pictures laid out as tiles."""
+"""What figures share: panels, colours, and images laid out as tiles."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 DIVERGING = "RdBu_r"  # Told apart with any colour vision.
-BETWEEN = (0.72, 0.80, 0.88)  # Between tiles: neither white nor black nor grey, as pictures may be.
+BETWEEN = (0.72, 0.80, 0.88)  # Between tiles: neither white nor black nor grey, as images may be.
 
 
 def panels(axes: Any, shape: tuple[int, int], size: tuple[float, float]) -> np.ndarray:
@@ -22,7 +22,7 @@ def panels(axes: Any, shape: tuple[int, int], size: tuple[float, float]) -> np.n
 
 
 def lay_out(tiles: np.ndarray, places: np.ndarray, gap: int) -> np.ndarray:
-    """Pictures at their places on one canvas.
+    """Images at their places on one canvas.
 
     Args:
       tiles: ``(tiles, height, width, 3)`` in [0, 1].

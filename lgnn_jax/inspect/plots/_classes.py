@@ -23,7 +23,7 @@ def class_maps(
     label: str = "mean response",
     axes: Any = None,
 ) -> tuple[Figure, dict[str, np.ndarray]]:
-    """What some classes excite, over the grid: a row a network, a column a class.
+    """What some classes activate, over the grid: a row a network, a column a class.
 
     A row has one scale: from blue to red around 0 where it has values below 0, else from low
     to high.

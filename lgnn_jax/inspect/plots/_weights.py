@@ -5,53 +5,55 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from lgnn_jax.grid import Grid, coordinates
+from lgnn_jax._grid import Grid, coordinates
 from lgnn_jax.inspect._filters import cosine_by_offset, cosine_maps, gram_maps, tiles
 from lgnn_jax.inspect.plots import _canvas as canvas
+from lgnn_jax.topography import cosines
 
 _ZOOM = 8  # Of a weight, so that the gaps are narrow.
 
 
 def first_layer(
-    kernels: Mapping[str, jax.typing.ArrayLike], grid: Grid, *, axes: Any = None
+    kernels: Mapping[str, Any], grid: Grid, *, axis: int = -1, axes: Any = None
 ) -> tuple[Figure, dict[str, np.ndarray]]:
     """The first-layer filters of several networks side by side, each on the grid.
 
     Args:
       kernels: First-layer kernels ``(height, width, 3, m * n)`` by title.
       grid: Their grid.
+      axis: The axis that counts the filters; with 0 kernels are ``(m * n, 3, height, width)``.
       axes: Matplotlib axes to draw on, ``(networks,)``; None for a new figure.
 
     Returns:
       The figure, and by title what :func:`lgnn_jax.inspect.tiles` gives.
     """
-    pictures = {title: tiles(kernel, grid) for title, kernel in kernels.items()}
+    images = {title: tiles(kernel, grid, axis=axis) for title, kernel in kernels.items()}
     rows, columns = grid.shape
-    panels = canvas.panels(axes, (1, len(pictures)), (3.2 * len(kernels), 3.2 * rows / columns + 0.5))
+    panels = canvas.panels(axes, (1, len(images)), (3.2 * len(kernels), 3.2 * rows / columns + 0.5))
     figure = panels[0, 0].figure
     if axes is None:
         figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.12))
-    for panel, (title, tile) in zip(panels[0], pictures.items(), strict=True):
+    for panel, (title, tile) in zip(panels[0], images.items(), strict=True):
         flat = tile.reshape(-1, *tile.shape[2:]).repeat(_ZOOM, 1).repeat(_ZOOM, 2)
         flat = np.broadcast_to(flat, (*flat.shape[:3], 3))
         panel.imshow(canvas.lay_out(flat, coordinates(grid), gap=3), interpolation="nearest")
         panel.set_title(title)
         panel.set_axis_off()
-    return figure, pictures
+    return figure, images
 
 
 def offset_maps(
-    kernels: Mapping[str, Mapping[str, jax.typing.ArrayLike]],
+    kernels: Mapping[str, Mapping[str, Any]],
     grids: Mapping[str, Grid],
     reach: int = 4,
     *,
+    axis: int = -1,
     axes: Any = None,
 ) -> tuple[Figure, dict[str, dict[str, np.ndarray]]]:
     """How alike filters are by their offset on the grid: a row a network, a column a layer.
@@ -60,13 +62,17 @@ def offset_maps(
       kernels: By title of the network, its kernels by layer.
       grids: The grids by layer, two-dimensional.
       reach: The largest offset in rows and in columns.
+      axis: The axis that counts the filters: -1 for HWIO, 0 for OIHW.
       axes: Matplotlib axes to draw on, ``(networks, layers)``; None for a new figure.
 
     Returns:
       The figure, and by title and layer what :func:`lgnn_jax.inspect.cosine_by_offset` gives.
     """
     maps = {
-        title: {layer: cosine_by_offset(kernel, grids[layer], reach) for layer, kernel in layers.items()}
+        title: {
+            layer: cosine_by_offset(cosines(kernel, axis), grids[layer], reach)
+            for layer, kernel in layers.items()
+        }
         for title, layers in kernels.items()
     }
     # Offsets that only a few pairs have scatter widely; they may leave the scale.
@@ -96,20 +102,21 @@ def offset_maps(
 
 
 def correlation_maps(
-    kernels: Mapping[str, jax.typing.ArrayLike], grid: Grid, units: Sequence[int], *, axes: Any = None
+    kernels: Mapping[str, Any], grid: Grid, units: Sequence[int], *, axis: int = -1, axes: Any = None
 ) -> tuple[Figure, dict[str, np.ndarray]]:
     """How a layer's filters resemble a few of them, over the grid: a row a network, a column a unit.
 
     Args:
-      kernels: Kernels by title, the filters on ``grid.axis``.
+      kernels: Kernels by title.
       grid: Their grid, two-dimensional.
       units: Flat indices of the units to compare with; a cross marks each.
+      axis: The axis that counts the filters: -1 for HWIO, 0 for OIHW.
       axes: Matplotlib axes to draw on, ``(networks, len(units))``; None for a new figure.
 
     Returns:
       The figure, and by title the cosines ``(len(units), m, n)``.
     """
-    maps = {title: cosine_maps(kernel, grid, units) for title, kernel in kernels.items()}
+    maps = {title: cosine_maps(cosines(kernel, axis), grid, units) for title, kernel in kernels.items()}
     largest = max(0.1, _scale(list(maps.values())))
     rows, columns = grid.shape
     scale = 2.4 / max(rows, columns)
@@ -117,10 +124,10 @@ def correlation_maps(
     panels = canvas.panels(axes, (len(maps), len(units)), size)
     figure = panels[0, 0].figure
     colours = ScalarMappable(Normalize(-largest, largest), canvas.DIVERGING)
-    for line, (title, cosines) in zip(panels, maps.items(), strict=True):
+    for line, (title, arrays) in zip(panels, maps.items(), strict=True):
         line[0].set_ylabel(title, fontsize=12)
-        for panel, unit, cosine in zip(line, units, cosines, strict=True):
-            _mark(panel, cosine, unit, colours)
+        for panel, unit, array in zip(line, units, arrays, strict=True):
+            _mark(panel, array, unit, colours)
     figure.colorbar(
         colours, ax=panels, label="cosine with the marked filter", shrink=0.8, aspect=30, extend="both"
     )
@@ -128,7 +135,7 @@ def correlation_maps(
 
 
 def similarity_maps(
-    kernels: Mapping[str, jax.typing.ArrayLike], grid: Grid, units: Sequence[int], *, axes: Any = None
+    kernels: Mapping[str, Any], grid: Grid, units: Sequence[int], *, axis: int = -1, axes: Any = None
 ) -> tuple[Figure, dict[str, tuple[np.ndarray, np.ndarray]]]:
     """Inner products and cosines of a few filters with all others, over the grid: a row a network.
 
@@ -136,9 +143,10 @@ def similarity_maps(
     cosines on the right, with one scale for all. Both scales end at the 98th percentile.
 
     Args:
-      kernels: Kernels by title, the filters on ``grid.axis``.
+      kernels: Kernels by title.
       grid: Their grid, two-dimensional.
       units: Flat indices of the units to compare with; a cross marks each.
+      axis: The axis that counts the filters: -1 for HWIO, 0 for OIHW.
       axes: Matplotlib axes to draw on, ``(networks, 2 * len(units))``; None for a new figure.
 
     Returns:
@@ -151,7 +159,10 @@ def similarity_maps(
       Tan, Khan, Guan, IJCNN 2020, Figure 2.
     """
     maps = {
-        title: (gram_maps(kernel, grid, units), cosine_maps(kernel, grid, units))
+        title: (
+            gram_maps(kernel, grid, units, axis=axis),
+            cosine_maps(cosines(kernel, axis), grid, units),
+        )
         for title, kernel in kernels.items()
     }
     shape, (rows, columns) = (len(maps), 2 * len(units)), grid.shape
@@ -159,13 +170,13 @@ def similarity_maps(
     size = ((columns * scale + 0.25) * shape[1] + 3.0, (rows * scale + 0.4) * shape[0] + 0.3)
     panels = canvas.panels(axes, shape, size)
     figure = panels[0, 0].figure
-    cosine_scale = _scale([cosines for _, cosines in maps.values()])
-    for line, (title, (grams, cosines)) in zip(panels, maps.items(), strict=True):
+    cosine_scale = _scale([alike for _, alike in maps.values()])
+    for line, (title, (grams, alike)) in zip(panels, maps.items(), strict=True):
         line[0].set_ylabel(title, fontsize=12)
         halves = line[: len(units)], line[len(units) :]
         for half, values, largest, label in zip(
             halves,
-            (grams, cosines),
+            (grams, alike),
             (_scale([grams]), cosine_scale),
             ("inner product", "cosine"),
             strict=True,

@@ -1,4 +1,4 @@
-// One filter in words and as a picture, for the grids and the panel beside them.
+// One filter in words and as an image, for the grids and the panel beside them.
 
 /** A cross for a dead filter, one stroke for one that never changes or has no value. */
 function cross(context, x, y, side, dead) {
@@ -46,7 +46,7 @@ function draw(target, how) {
   how(context);
 }
 
-/** A filter's picture with a number under it; a click goes to that filter. */
+/** A filter's image with a number under it; a click goes to that filter. */
 function thumbnail() {
   const picture = el("canvas", { width: 66, height: 66, "aria-hidden": "true" });
   const caption = el("span");

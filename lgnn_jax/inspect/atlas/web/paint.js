@@ -114,7 +114,7 @@ function openLayer(layer) {
 function guide() {
   const { name } = atlas.layers[state.layer];
   byId("guide").textContent =
-    `Each square is one filter of layer ${name}: a small detector that looks for one thing in a picture. ` +
+    `Each square is one filter of layer ${name}: a small detector that looks for one thing in an image. ` +
     "Outlined ones respond to a class clearly more than to anything else. Point at a square to see which other filters are like it.";
 }
 

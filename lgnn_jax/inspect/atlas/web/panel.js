@@ -14,7 +14,7 @@ class Side {
     this.neighbours = Array.from({ length: 5 }, () => thumbnail());
     this.alike = el("h4");
     this.classes = el("ul", { className: "bars" });
-    this.filter.append(this.picture, this.note, el("h4", {}, "Most exciting test pictures"), this.top);
+    this.filter.append(this.picture, this.note, el("h4", {}, "Test images that activate it most"), this.top);
     this.filter.append(el("h4", {}, "Responds most to (t)"), this.classes, this.alike);
     this.filter.append(el("div", { className: "row" }, ...this.neighbours.map((n) => n.element)));
   }
@@ -29,12 +29,12 @@ class Side {
 
   paintFilter(unit) {
     const layer = layerData(this.network);
-    const words = { visualisation: "A picture made to excite it", weights: "Its weights as a picture", images: "The test picture that excites it most" };
+    const words = { visualisation: "An image made to activate it", weights: "Its weights as an image", images: "The test image that activates it most" };
     const silent = layer.dead.has(unit) || layer.constant.has(unit);
     draw(this.picture, (c) => (silent ? cross(c, 0, 0, 88, layer.dead.has(unit)) : layer.pictures.draw(c, unit, 0, 0, 88, 88)));
     const notes = [];
-    if (layer.dead.has(unit)) notes.push("Dead: its weights are nearly zero, or no picture excites it.");
-    if (layer.constant.has(unit)) notes.push("Constant: it responds to every test picture alike.");
+    if (layer.dead.has(unit)) notes.push("Dead: its weights are nearly zero, or no image activates it.");
+    if (layer.constant.has(unit)) notes.push("Constant: it responds to every test image alike.");
     this.note.textContent = notes.join(" ") || `${words[layer.source]}.`;
     this.picture.setAttribute("aria-label", `Filter ${unit}: ${this.note.textContent}`);
     const side = Math.ceil(Math.sqrt(layer.keep));
@@ -44,7 +44,7 @@ class Side {
       for (let i = 0; pictures && i < layer.keep; i++)
         pictures.draw(c, layer.top[unit * layer.keep + i], (i % side) * step, Math.floor(i / side) * step, step - 2, step - 2);
     });
-    this.top.setAttribute("aria-label", `The ${layer.keep} test pictures that excite filter ${unit} most`);
+    this.top.setAttribute("aria-label", `The ${layer.keep} test images that activate filter ${unit} most`);
     this.paintClasses(layer, unit);
     this.alike.textContent = state.kind === "cosines" ? "Most alike in weights" : "Most alike in responses";
     const values = layer.alike(state.kind, unit);
@@ -74,7 +74,7 @@ class Side {
     const { class_accuracy: accuracy } = atlas.networks[this.network];
     const known = accuracy && accuracy[state.group] !== undefined;
     const lines = [];
-    if (known) lines.push(el("p", {}, `${percent(accuracy[state.group])} of its test pictures are recognised.`));
+    if (known) lines.push(el("p", {}, `${percent(accuracy[state.group])} of its test images are recognised.`));
     lines.push(el("p", {}, `${plural(count, "filter")} of ${layer.units} respond to it clearly, in ${plural(found.length, "region")}.`));
     const t = layer.t(state.group);
     const thumbnails = best(t, 5).map((unit) => {

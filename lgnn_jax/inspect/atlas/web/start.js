@@ -29,24 +29,24 @@ function controls() {
   picks(byId("layers"), "layer", layers, String(state.layer), (value) => openLayer(Number(value)));
   const kinds = [["correlations", "responses"], ["cosines", "weights"]];
   picks(byId("kind"), "kind", kinds, state.kind, (kind) => choose({ kind }));
-  const cells = [["colours", "colours"], ["pictures", "pictures"], ["both", "both"]];
+  const cells = [["colours", "colours"], ["pictures", "images"], ["both", "both"]];
   picks(byId("cells"), "cells", cells, state.cells, (value) => choose({ cells: value }));
   groupOptions(byId("group"), [["", "no class: regions"]], (group) => choose({ group }));
-  groupOptions(byId("other"), [["", "nothing"], [ALL, "all pictures"]], (other) => choose({ other }));
+  groupOptions(byId("other"), [["", "nothing"], [ALL, "all images"]], (other) => choose({ other }));
 }
 
 function numbers() {
   const terms = {
     "Filter, row, column": "A filter's number in its layer, and its place on the grid; all counted from 0.",
-    "How alike two filters are, in responses": "The correlation of their responses over all test pictures: 1 if they always rise and fall together, 0 if they have nothing to do with each other, −1 if one rises when the other falls. Kept in steps of 0.008.",
+    "How alike two filters are, in responses": "The correlation of their responses over all test images: 1 if they always rise and fall together, 0 if they have nothing to do with each other, −1 if one rises when the other falls. Kept in steps of 0.008.",
     "How alike two filters are, in weights": "The cosine of the angle between their weights: 1 for the same direction, 0 for unrelated, −1 for opposite. Kept in steps of 0.008.",
-    "Average response": "How strongly a filter responds to the pictures of a class, on average over the picture and over all test pictures of the class. Units are the layer's own, so compare colours, not layers.",
-    t: `How clearly a filter prefers a class: the difference between its average response to the class and to all other pictures, divided by the uncertainty of this difference (Welch's t). Above ${atlas.threshold} is called clear here.`,
+    "Average response": "How strongly a filter responds to the images of a class, on average over the image and over all test images of the class. Units are the layer's own, so compare colours, not layers.",
+    t: `How clearly a filter prefers a class: the difference between its average response to the class and to all other images, divided by the uncertainty of this difference (Welch's t). Above ${atlas.threshold} is called clear here.`,
     Region: "Connected filters, side by side or one above the other, whose t for the same class is above that limit.",
     "Chance (the grey band)": "The same number when the same filters are put in random places, 1,000 times by default: 95 % of these values lie in the band.",
     z: "How far a value lies from the mean of chance, in standard deviations of chance. Beyond 2 or so is rare by chance.",
-    "Test accuracy, recognised": "The share of pictures which the network never saw in training that it names correctly.",
-    "A cross, a stroke": "A cross is a dead filter: its weights are nearly zero, or no picture excites it. A single stroke is one that responds to every picture alike, or has no value here.",
+    "Test accuracy, recognised": "The share of images which the network never saw in training that it names correctly.",
+    "A cross, a stroke": "A cross is a dead filter: its weights are nearly zero, or no image activates it. A single stroke is one that responds to every image alike, or has no value here.",
   };
   byId("numbers").append(...Object.entries(terms).flatMap(([term, text]) => [el("dt", {}, term), el("dd", {}, text)]));
 }

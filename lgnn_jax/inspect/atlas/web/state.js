@@ -41,7 +41,7 @@ const number = (value, digits = 2) =>
   Number.isNaN(value) ? "not defined" : value.toFixed(digits).replace(/^-(?=0\.?0*$)/, "").replace("-", "−");
 const percent = (share) => `${Math.round(100 * share)} %`;
 const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
-const groupName = (group) => (group === ALL ? "all pictures" : groups[group]);
+const groupName = (group) => (group === ALL ? "all images" : groups[group]);
 
 function position(unit) {
   const columns = atlas.layers[state.layer].shape[1];

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from lgnn_jax.grid import Grid, neighbours
-from lgnn_jax.topography.null import Score, check_permutations, orders, pair_sums, score
-from lgnn_jax.topography.rows import centred, filters
+from lgnn_jax._dtypes import at_least_float32
+from lgnn_jax._grid import Grid, check_grid, neighbours
+from lgnn_jax._tree import unboxed
+from lgnn_jax.topography._null import Score, check_permutations, orders, pair_sums, score
+from lgnn_jax.topography._similarity import centred, check_finite
 
 
 def morans_i(
-    values: jax.typing.ArrayLike,
+    maps: jax.typing.ArrayLike,
     grid: Grid,
     *,
     transformation: Literal["r", "b"] = "r",
@@ -29,8 +31,8 @@ def morans_i(
     for all of them. Never smooth or threshold a map first: noise blurred once already scores about .5.
 
     Args:
-      values: Maps, with the units on ``grid.axis``: ``(..., units)`` for the last one, such as class-mean
-        responses ``(classes, units)``. Constant maps are left out and counted.
+      maps: ``(..., units)``, such as class-mean responses ``(classes, units)``. Constant maps are left out
+        and counted.
       grid: The layer's grid.
       transformation: ``"r"`` for weights that sum to 1 over each unit's neighbours (row-standardised, the
         default as in ``esda``), ``"b"`` for weights of 1 (binary).
@@ -41,8 +43,8 @@ def morans_i(
       A :class:`Score`; noise has ``-1 / (units - 1)`` on average, a smooth map nearly 1.
 
     Raises:
-      ValueError: If the values do not fit the grid, hold NaN or infinities, or have no map that is not
-        constant; if the null has no spread; if ``permutations`` is below 2.
+      ValueError: If the maps do not fit the grid, hold NaN or infinities, or none of them varies; if the
+        null has no spread; if ``permutations`` is below 2.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -58,39 +60,41 @@ def morans_i(
     if transformation not in ("r", "b"):
         raise ValueError(f'transformation must be "r" or "b", got {transformation!r}.')
     check_permutations(permutations)
-    values = jnp.asarray(values)
-    grid.check(values.shape, "values")
+    values: Any = np.asarray(unboxed(maps))
+    if not values.ndim:
+        raise ValueError("maps must be (..., units), got a single number.")
+    check_grid(grid, values.shape[-1], f"The last axis of maps of shape {values.shape}")
     if grid.units < 2:
         raise ValueError(f"Moran's I needs a grid of at least two units, got {grid.units}.")
-    products, finite, live, maps = jax.device_get(_map_products(filters(values, grid)))
-    if not finite:
-        raise ValueError("values hold NaN or infinities; their topography is not defined.")
+    check_finite(values, "maps hold")
+    rows = at_least_float32(jnp.asarray(values)).reshape(-1, grid.units)
+    check_finite(rows, "maps in float32 hold")
+    products, live = jax.device_get(_map_products(rows))
     if not live:
         raise ValueError(
-            f"All {maps} maps in values are constant over the grid, or there are none: wanted at least one "
-            "map that varies."
+            f"All {len(rows)} maps are constant over the grid, or there are none: wanted at least one map "
+            "that varies."
         )
     pairs = np.concatenate([neighbours(grid), neighbours(grid, diagonal=True)])
     first, second = pairs.T
     degree = np.bincount(pairs.ravel(), minlength=grid.units).astype(np.float64)
     weights = 1 / degree[first] + 1 / degree[second] if transformation == "r" else np.full(first.size, 2.0)
-    weights = (grid.units / weights.sum() * weights).astype(np.float32)
+    weights = grid.units / weights.sum() * weights
     order = orders(key, permutations, np.full(grid.units, True))
-    return score(jax.device_get(pair_sums(products, first, second, weights, order)), int(maps - live))
+    return score(pair_sums(products, first, second, weights, order), int(len(rows) - live))
 
 
 @jax.jit
 def _map_products(rows: jax.Array):
-    """Mean over maps of ``x_i x_j / sum x**2``, whether all is finite, and how many maps vary of how many."""
-    finite = jnp.isfinite(rows).all()
-    maps = centred(rows.T)
+    """Mean over maps ``(maps, units)`` of ``x_i x_j / sum x**2``, and how many maps vary."""
+    maps = centred(rows)
     largest = jnp.abs(maps).max(axis=1, keepdims=True, initial=0)
     maps = maps / jnp.where(largest > 0, largest, 1)
     size = (maps * maps).sum(axis=1, keepdims=True)
     unit = maps / jnp.sqrt(jnp.where(size > 0, size, 1))
     live = (size > 0).sum()
-    products = jnp.matmul(unit.T, unit, precision=lax.Precision.HIGHEST) / jnp.maximum(live, 1)
-    return products, finite, live, maps.shape[0]
+    products = jnp.matmul(unit.T, unit, precision=lax.Precision.HIGHEST)
+    return products / jnp.maximum(live, 1).astype(products.dtype), live
 
 
 def smoothness(curve: np.typing.ArrayLike) -> float:
@@ -100,7 +104,7 @@ def smoothness(curve: np.typing.ArrayLike) -> float:
 
     Args:
       curve: Differences ``(bins,)``, none negative, nearest bin first, at least two: for example
-        ``1 - correlation_by_distance(kernel, grid).mean``.
+        ``1 - correlation_by_distance(similarity, grid).mean``.
 
     Returns:
       A number between 0 and 1. It has no null of its own: compare it with that of relabelled units.

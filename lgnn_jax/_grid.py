@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from lgnn_jax._moved import moved
+
 
 def as_shape(shape: object) -> tuple[int, ...]:
     """``shape`` as a tuple of positive integers."""
@@ -29,19 +31,24 @@ def as_shape(shape: object) -> tuple[int, ...]:
     return sizes
 
 
+_AXIS = "A grid has none: write Layer(path, Grid(shape), axis), or give the axis to smooth or cosines."
+_WRAP = "Whether the grid is a torus is its own: Grid(shape, wrap=True)."
+
+
+@moved(axis=_AXIS)
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """The units along one axis of an array, laid out on a grid in row-major order.
+    """Units laid out on a grid in row-major order: geometry, and nothing else.
 
     Unit ``k`` of an ``(m, n)`` grid sits at row ``k // n`` and column ``k % n``.
 
     Args:
       shape: Size of every grid dimension, all positive; any number of dimensions.
-      axis: The axis of the array that holds the ``prod(shape)`` units. ``-1`` for the output channels
-        of a Flax or Haiku kernel (HWIO), ``0`` for those of an Equinox or PyTorch kernel (OIHW).
+      wrap: Whether opposite borders touch, which closes the grid to a torus: for smoothing, neighbours,
+        distances, regions and every metric alike.
 
     Raises:
-      ValueError: If ``shape`` is not a sequence of positive integers or ``axis`` is not an integer.
+      ValueError: If ``shape`` is not a sequence of positive integers or ``wrap`` is not a bool.
 
     Example:
       >>> from lgnn_jax import Grid
@@ -50,39 +57,65 @@ class Grid:
     """
 
     shape: tuple[int, ...]
-    axis: int = -1
+    wrap: bool = False
 
     def __post_init__(self):
         object.__setattr__(self, "shape", as_shape(self.shape))
-        try:
-            axis = operator.index(self.axis)
-        except TypeError:
-            raise ValueError(f"Grid axis must be an integer, got {self.axis!r}.") from None
-        object.__setattr__(self, "axis", axis)
+        if not isinstance(self.wrap, bool):
+            raise ValueError(f"wrap must be True or False, got {self.wrap!r}. {_AXIS}")
 
     @property
     def units(self) -> int:
         """Number of units on the grid."""
         return math.prod(self.shape)
 
-    def check(self, shape: Sequence[int], name: str = "array") -> None:
-        """Raises ``ValueError`` unless an array of ``shape``, called ``name``, has this grid's units.
+    @property
+    def size(self) -> str:
+        """The shape as people write it, such as ``32x16``."""
+        return "x".join(map(str, self.shape))
 
-        Example:
-          >>> from lgnn_jax import Grid
-          >>> Grid((4, 2)).check((3, 3, 16, 8))
-        """
-        if not -len(shape) <= self.axis < len(shape):
-            raise ValueError(
-                f"{name} of shape {tuple(shape)} has no axis {self.axis}, where {self} expects its "
-                f"{self.units} units. Choose an axis between {-len(shape)} and {len(shape) - 1}."
-            )
-        if shape[self.axis] != self.units:
-            raise ValueError(
-                f"{name} of shape {tuple(shape)} has {shape[self.axis]} units on axis {self.axis}, but "
-                f"a grid of {'x'.join(map(str, self.shape))} holds {self.units}. "
-                f"Give a grid whose product is {shape[self.axis]}, or the right axis."
-            )
+
+def check_grid(grid: Grid, units: int, name: str) -> None:
+    """Raises ``ValueError`` unless the grid holds the units of what is called ``name``."""
+    if grid.units != units:
+        raise ValueError(
+            f"{name} has {units} units, but a grid of {grid.size} holds {grid.units}. "
+            f"Give a grid whose product is {units}."
+        )
+
+
+def check_axis(grid: Grid, shape: Sequence[int], axis: int, name: str = "array") -> int:
+    """The axis counted from the first, of an array that holds the grid's units along it.
+
+    Raises:
+      ValueError: If ``axis`` is no integer, not one of ``shape``'s, or does not hold the grid's units.
+
+    Example:
+      >>> from lgnn_jax._grid import Grid, check_axis
+      >>> check_axis(Grid((4, 2)), (3, 3, 16, 8), -1)
+      3
+    """
+    axis = as_axis(axis)
+    if not -len(shape) <= axis < len(shape):
+        raise ValueError(
+            f"{name} of shape {tuple(shape)} has no axis {axis}, where a grid of {grid.size} expects its "
+            f"{grid.units} units. Choose an axis between {-len(shape)} and {len(shape) - 1}."
+        )
+    if shape[axis] != grid.units:
+        raise ValueError(
+            f"{name} of shape {tuple(shape)} has {shape[axis]} units on axis {axis}, but "
+            f"a grid of {grid.size} holds {grid.units}. "
+            f"Give a grid whose product is {shape[axis]}, or the right axis."
+        )
+    return axis % len(shape)
+
+
+def as_axis(axis: object) -> int:
+    """``axis`` as an integer."""
+    try:
+        return operator.index(axis)  # type: ignore[arg-type]
+    except TypeError:
+        raise ValueError(f"axis must be an integer, got {axis!r}.") from None
 
 
 def grid_shape(units: int, table: Mapping[int, Sequence[int]] | None = None) -> tuple[int, ...]:
@@ -133,7 +166,7 @@ def coordinates(grid: Grid) -> np.ndarray:
     """Grid position of every unit, an integer array ``(units, len(grid.shape))``, row-major.
 
     Example:
-      >>> from lgnn_jax.grid import Grid, coordinates
+      >>> from lgnn_jax._grid import Grid, coordinates
       >>> coordinates(Grid((2, 2))).tolist()
       [[0, 0], [0, 1], [1, 0], [1, 1]]
     """
@@ -142,32 +175,32 @@ def coordinates(grid: Grid) -> np.ndarray:
     return positions
 
 
-def _offsets(grid: Grid, wrap: bool) -> np.ndarray:
+def _offsets(grid: Grid) -> np.ndarray:
     """Absolute coordinate differences ``(units, units, dims)``, the short way round on a torus."""
     position = coordinates(grid)
     offset = np.abs(position[:, None, :] - position[None, :, :])
-    return np.minimum(offset, np.array(grid.shape) - offset) if wrap else offset
+    return np.minimum(offset, np.array(grid.shape) - offset) if grid.wrap else offset
 
 
+@moved(wrap=_WRAP)
 @functools.lru_cache(maxsize=64)
-def neighbours(grid: Grid, *, diagonal: bool = False, wrap: bool = False) -> np.ndarray:
-    """Pairs of neighbouring units, each once: an integer array ``(pairs, 2)``.
+def neighbours(grid: Grid, *, diagonal: bool = False) -> np.ndarray:
+    """Pairs of neighbouring units, each once: an integer array ``(pairs, 2)``, ascending.
 
     Args:
-      grid: The grid.
+      grid: The grid; on a torus units at opposite borders are neighbours.
       diagonal: False for the nearest neighbours (4 in a plane), one step along one dimension. True
         for the diagonal ones, one step along each of two or more dimensions.
-      wrap: Whether opposite borders touch (a torus).
 
     Example:
-      >>> from lgnn_jax.grid import Grid, neighbours
+      >>> from lgnn_jax import Grid, neighbours
       >>> neighbours(Grid((2, 2))).tolist()
       [[0, 1], [0, 2], [1, 3], [2, 3]]
     """
     position, sizes, pairs = coordinates(grid), np.array(grid.shape), set()
     for step in itertools.product((-1, 0, 1), repeat=len(grid.shape)):
         target = position + np.array(step)
-        inside = np.full(grid.units, True) if wrap else ((target >= 0) & (target < sizes)).all(1)
+        inside = np.full(grid.units, True) if grid.wrap else ((target >= 0) & (target < sizes)).all(1)
         target %= sizes
         moved = (target != position).sum(1)  # On a torus a step along a length of 1 leads nowhere.
         chosen = inside & (moved >= 2 if diagonal else moved == 1)
@@ -180,12 +213,15 @@ def neighbours(grid: Grid, *, diagonal: bool = False, wrap: bool = False) -> np.
     return found
 
 
-def distances(grid: Grid, *, wrap: bool = False) -> np.ndarray:
+@moved(wrap=_WRAP)
+def distances(grid: Grid) -> np.ndarray:
     """Euclidean distances between all units in grid steps, a float array ``(units, units)``.
 
+    On a torus they go the short way round.
+
     Example:
-      >>> from lgnn_jax.grid import Grid, distances
+      >>> from lgnn_jax import Grid, distances
       >>> distances(Grid((1, 3))).tolist()
       [[0.0, 1.0, 2.0], [1.0, 0.0, 1.0], [2.0, 1.0, 0.0]]
     """
-    return np.sqrt((_offsets(grid, wrap) ** 2).sum(-1, dtype=np.float64))
+    return np.sqrt((_offsets(grid) ** 2).sum(-1, dtype=np.float64))

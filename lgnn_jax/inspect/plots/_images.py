@@ -1,4 +1,4 @@
-"""Figures of pictures at their units' places on the grid."""
+"""Figures of images at their units' places on the grid."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from lgnn_jax.grid import Grid, coordinates
+from lgnn_jax._grid import Grid, coordinates
 from lgnn_jax.inspect._checks import indices
 from lgnn_jax.inspect.plots import _canvas as canvas
 
@@ -24,7 +24,7 @@ def top_images(
     *,
     axes: Any = None,
 ) -> tuple[Figure, dict[int, np.ndarray]]:
-    """The images that excite each unit most, as a square tile at the unit's place on the grid.
+    """The images that activate each unit most, as a square tile at the unit's place on the grid.
 
     Args:
       images: What ``top`` counts, ``(images, height, width, 1 or 3)``, bytes or floats in [0, 1].
@@ -38,29 +38,29 @@ def top_images(
       The figure, and by unit its tile in [0, 1], ``(side * height, side * width, 3)``.
 
     Raises:
-      ValueError: If images are not pictures, or an index or the grid does not fit.
+      ValueError: If images do not have that shape, or an index or the grid does not fit.
     """
-    pictures, order = np.asarray(images), np.asarray(top)
-    if pictures.ndim != 4 or pictures.shape[-1] not in (1, 3):
-        raise ValueError(f"images must be (images, height, width, 1 or 3), got shape {pictures.shape}.")
+    images, order = np.asarray(images), np.asarray(top)
+    if images.ndim != 4 or images.shape[-1] not in (1, 3):
+        raise ValueError(f"images must be (images, height, width, 1 or 3), got shape {images.shape}.")
     if len(grid.shape) != 2 or order.ndim != 2 or len(order) != grid.units or not order.shape[1]:
         raise ValueError(
             f"top must be (units, top) on a grid of two dimensions, got {order.shape} and {grid}."
         )
     chosen = _chosen(units, grid)
-    if order[chosen].min() < 0 or order[chosen].max() >= len(pictures):
-        raise ValueError(f"top must be indices of {len(pictures)} images.")
+    if order[chosen].min() < 0 or order[chosen].max() >= len(images):
+        raise ValueError(f"top must be indices of {len(images)} images.")
     side = math.isqrt(order.shape[1])
-    used = _in_unit_range(pictures[order[chosen, : side * side]], "images")
-    height, width = (side * size for size in pictures.shape[1:3])
-    square = used.reshape(len(chosen), side, side, *pictures.shape[1:]).swapaxes(2, 3)
+    used = _in_unit_range(images[order[chosen, : side * side]], "images")
+    height, width = (side * size for size in images.shape[1:3])
+    square = used.reshape(len(chosen), side, side, *images.shape[1:]).swapaxes(2, 3)
     tiles = _coloured(square.reshape(len(chosen), height, width, -1))
     axes, _ = _draw(tiles, chosen, grid, axes)
     return axes.figure, {int(unit): tile for unit, tile in zip(chosen, tiles, strict=True)}
 
 
-def filter_pictures(
-    pictures: jax.typing.ArrayLike,
+def filter_images(
+    images: jax.typing.ArrayLike,
     grid: Grid,
     units: Sequence[int] | None = None,
     *,
@@ -68,37 +68,37 @@ def filter_pictures(
     outlined: Mapping[str, Sequence[int]] | None = None,
     axes: Any = None,
 ) -> tuple[Figure, dict[int, np.ndarray]]:
-    """A picture of each unit at its place on the grid, such as those that excite it most.
+    """An image of each unit at its place on the grid, such as those that activate it most.
 
     Args:
-      pictures: ``(units, height, width, 1 or 3)`` of all units of the grid, bytes or floats in [0, 1], as of
+      images: ``(units, height, width, 1 or 3)`` of all units of the grid, bytes or floats in [0, 1], as of
         :func:`lgnn_jax.inspect.visualise`.
       grid: The layer's grid, two-dimensional.
       units: Flat indices of the units to draw; None for all.
-      dead: Which units have no picture, booleans ``(units,)``; they are crossed out.
+      dead: Which units have no image, booleans ``(units,)``; they are crossed out.
       outlined: Units to put a frame around, by the frame's colour, which Matplotlib knows; frames of one
         unit lie inside each other. Units that are not drawn are passed over.
       axes: Matplotlib axes to draw on; None for a new figure.
 
     Returns:
-      The figure, and by unit its picture in [0, 1], ``(height, width, 3)``.
+      The figure, and by unit its image in [0, 1], ``(height, width, 3)``.
 
     Raises:
-      ValueError: If pictures are none, or they, a unit or ``dead`` do not fit the grid.
+      ValueError: If images are none, or they, a unit or ``dead`` do not fit the grid.
 
     Example:
       >>> import numpy as np
       >>> from lgnn_jax import Grid
       >>> from lgnn_jax.inspect import plots
-      >>> pictures = np.random.default_rng(0).random((6, 8, 8, 3))
-      >>> figure, drawn = plots.filter_pictures(pictures, Grid((3, 2)), [0, 1, 2, 3], outlined={"red": [1, 2]})
+      >>> images = np.random.default_rng(0).random((6, 8, 8, 3))
+      >>> figure, drawn = plots.filter_images(images, Grid((3, 2)), [0, 1, 2, 3], outlined={"red": [1, 2]})
       >>> list(drawn), drawn[0].shape
       ([0, 1, 2, 3], (8, 8, 3))
     """
-    given = np.asarray(pictures)
+    given = np.asarray(images)
     if given.ndim != 4 or given.shape[-1] not in (1, 3) or len(given) != grid.units or len(grid.shape) != 2:
         raise ValueError(
-            "pictures must be (units, height, width, 1 or 3) on a grid of two dimensions, got shape "
+            "images must be (units, height, width, 1 or 3) on a grid of two dimensions, got shape "
             f"{given.shape} and {grid}."
         )
     chosen = _chosen(units, grid)
@@ -135,9 +135,9 @@ def _chosen(units: Sequence[int] | None, grid: Grid) -> np.ndarray:
     return np.arange(grid.units) if units is None else indices(units, grid.units, least=1)
 
 
-def _in_unit_range(pictures: np.ndarray, name: str) -> np.ndarray:
+def _in_unit_range(images: np.ndarray, name: str) -> np.ndarray:
     """Bytes or floats in [0, 1] as floats."""
-    scaled = pictures / 255 if pictures.dtype == np.uint8 else pictures.astype(np.float64)
+    scaled = images / 255 if images.dtype == np.uint8 else images.astype(np.float64)
     if not ((scaled >= 0) & (scaled <= 1)).all():
         raise ValueError(f"{name} must be bytes or floats in [0, 1].")
     return scaled
@@ -166,11 +166,11 @@ def _draw(
         scale = min(1.2, 16 / max(rows, columns))
         figure = Figure(figsize=(scale * columns, scale * rows + 0.3), layout="constrained")
         axes = figure.subplots()
-    picture = canvas.lay_out(tiles, places, gap)
-    axes.imshow(picture, interpolation="nearest")
+    image = canvas.lay_out(tiles, places, gap)
+    axes.imshow(image, interpolation="nearest")
     if frames:  # Those of tiles at the border need room too.
-        axes.set_xlim(-0.5 - gap, picture.shape[1] - 0.5 + gap)
-        axes.set_ylim(picture.shape[0] - 0.5 + gap, -0.5 - gap)
+        axes.set_xlim(-0.5 - gap, image.shape[1] - 0.5 + gap)
+        axes.set_ylim(image.shape[0] - 0.5 + gap, -0.5 - gap)
         axes.set_facecolor(canvas.BETWEEN)
     axes.set_xticks(np.arange(columns) * (width + gap) + (width - 1) / 2, np.arange(columns) + first[1])
     axes.set_yticks(np.arange(rows) * (height + gap) + (height - 1) / 2, np.arange(rows) + first[0])

@@ -17,22 +17,26 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from lgnn_jax._moved import moved
+
 # Below this the off-centre taps are under exp(-200), nothing in any dtype; clamping keeps the gradient
 # with respect to sigma finite down to and at zero.
 _SIGMA_FLOOR = 0.05
-_BOUNDARIES = ("edge", "wrap")
 _SIZES = (3, 5, 7)
+_BOUNDARY = "What lies beyond the border is the grid's: Grid(shape, wrap=True) or ConvLayout(wrap=True)."
 
 
+@moved(boundary=_BOUNDARY)
 @dataclasses.dataclass(frozen=True)
 class Window:
-    """The window of the neighbourhood function: how many taps, and what lies beyond the border.
+    """The window of the neighbourhood function: how many taps, and whether they sum to one.
+
+    Beyond the border of a plane its units are repeated (the paper's replication padding); on a torus
+    (``Grid(shape, wrap=True)``) there is none.
 
     Args:
       size: Taps along every grid dimension: 3 (the paper's), 5 or 7. For wider neighbourhoods there is
         :class:`HeatKernel`.
-      boundary: ``"edge"`` repeats the border's units (the paper's replication padding), ``"wrap"``
-        closes the grid to a torus.
       normalise: True for taps that sum to one, a low-pass filter. False for the form of the
         self-organising map, whose centre is one; it also amplifies the updates, 1.61 times at
         ``sigma=0.5`` on a plane.
@@ -40,16 +44,15 @@ class Window:
         gradient is ascended.
 
     Raises:
-      ValueError: If ``size`` is not 3, 5 or 7, or ``boundary`` is unknown.
+      ValueError: If ``size`` is not 3, 5 or 7, or an option is neither True nor False.
 
     Example:
       >>> from lgnn_jax import Window
-      >>> Window(size=5, boundary="wrap").size
-      5
+      >>> Window(size=5).radius
+      2
     """
 
     size: int = 3
-    boundary: str = "edge"
     normalise: bool = True
     allow_indefinite: bool = False
 
@@ -63,7 +66,9 @@ class Window:
                 f"Window size must be 3, 5 or 7, got {self.size!r}. For wider neighbourhoods use HeatKernel()."
             )
         object.__setattr__(self, "size", size)
-        _check_boundary(self)
+        for name in ("normalise", "allow_indefinite"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}. {_BOUNDARY}")
 
     @property
     def radius(self) -> int:
@@ -71,25 +76,20 @@ class Window:
         return self.size // 2
 
 
+@moved(boundary=_BOUNDARY)
 @dataclasses.dataclass(frozen=True)
 class HeatKernel:
     """The heat kernel of the grid: a neighbourhood function that is positive definite at any width.
 
-    ``S = exp(-sigma^2 / 2 * L)`` with the Laplacian ``L`` of the path (``"edge"``) or the cycle
-    (``"wrap"``) along each grid dimension, what is left of a unit impulse after diffusing for a time
+    ``S = exp(-sigma^2 / 2 * L)`` with the Laplacian ``L`` of the path (on a plane) or the cycle
+    (on a torus) along each grid dimension, what is left of a unit impulse after diffusing for a time
     ``sigma^2 / 2`` with nothing lost at the border. Far from borders it is a discrete Gaussian of standard
     deviation ``sigma``, and unlike :class:`Window` it is not cut: every unit hears of every other. Exact,
     through the cosine basis in which ``L`` is diagonal. For wide neighbourhoods without ascent, as in a
     self-organising map that starts wide and narrows; passed as ``window=HeatKernel()``.
 
-    It is symmetric, has eigenvalues between 0 and 1, and keeps constants and totals, for either boundary,
-    on every grid and at every sigma of at least 0.
-
-    Args:
-      boundary: ``"edge"`` reflects at the border, ``"wrap"`` closes the grid to a torus.
-
-    Raises:
-      ValueError: If ``boundary`` is unknown.
+    It is symmetric, has eigenvalues between 0 and 1, and keeps constants and totals, on every plane and
+    torus and at every sigma of at least 0. At the border of a plane it reflects.
 
     Example:
       >>> import jax.numpy as jnp
@@ -101,19 +101,6 @@ class HeatKernel:
     Source:
       Kondor and Lafferty, "Diffusion kernels on graphs and other discrete input spaces", ICML 2002.
     """
-
-    boundary: str = "edge"
-
-    def __post_init__(self):
-        _check_boundary(self)
-
-
-def _check_boundary(window: Window | HeatKernel) -> None:
-    if window.boundary not in _BOUNDARIES:
-        raise ValueError(
-            f"{type(window).__name__} boundary must be one of {', '.join(map(repr, _BOUNDARIES))}, "
-            f"got {window.boundary!r}."
-        )
 
 
 @functools.lru_cache(maxsize=64)
@@ -128,7 +115,7 @@ def largest_sigma(window: Window | HeatKernel = Window()) -> float:
     and blocks to 6x6x6.
 
     Args:
-      window: Its size decides; boundary and normalisation do not.
+      window: Its size decides; normalisation and the grid do not.
 
     Returns:
       The limit: 0.849 for 3 taps, 1.201 for 5, 1.180 for 7, infinity for a :class:`HeatKernel`.
@@ -193,21 +180,20 @@ def taps(sigma: jax.typing.ArrayLike, window: Window, dtype: jax.typing.DTypeLik
     return weights / weights.sum() if window.normalise else weights
 
 
-def sources(length: int, window: Window) -> np.ndarray:
+def sources(length: int, window: Window, wrap: bool) -> np.ndarray:
     """Which unit of a dimension each tap of each unit reads, ``(length, window.size)``."""
     offset = np.arange(-window.radius, window.radius + 1)
     source = np.arange(length)[:, None] + offset
-    return source % length if window.boundary == "wrap" else source.clip(0, length - 1)
+    return source % length if wrap else source.clip(0, length - 1)
 
 
 def heat_matrix(
-    length: int, sigma: jax.typing.ArrayLike, kernel: HeatKernel, dtype: jax.typing.DTypeLike
+    length: int, sigma: jax.typing.ArrayLike, wrap: bool, dtype: jax.typing.DTypeLike
 ) -> jax.Array:
     """The heat kernel along one grid dimension, ``(length, length)``, at sigma 0 exactly the identity."""
-    waves, energies = _waves(length, kernel.boundary)
-    width = jnp.minimum(
-        jnp.asarray(sigma, dtype), 1e9
-    )  # Its square must be finite; it is flat long before.
+    waves, energies = _waves(length, wrap)
+    # The square of sigma must be finite; the kernel is flat long before.
+    width = jnp.minimum(jnp.asarray(sigma, dtype), 1e9)
     change = jnp.expm1(-jnp.square(width) / 2 * jnp.asarray(energies, dtype))
     basis = jnp.asarray(waves, dtype)
     changes = jnp.matmul(basis * change[None, :], basis.T, precision=lax.Precision.HIGHEST)
@@ -215,15 +201,15 @@ def heat_matrix(
 
 
 @functools.lru_cache(maxsize=64)
-def _waves(length: int, boundary: str) -> tuple[np.ndarray, np.ndarray]:
+def _waves(length: int, wrap: bool) -> tuple[np.ndarray, np.ndarray]:
     """The orthonormal eigenvectors of a dimension's Laplacian, as columns, and their eigenvalues."""
     at, wave = np.arange(length), np.arange(length)
-    if boundary == "edge":  # A path: the cosines of the DCT-II.
-        frequency = np.pi * wave / length
-        vectors = np.cos(np.outer(at + 0.5, frequency))
-    else:  # A cycle: cosines, and sines from the middle on.
+    if wrap:  # A cycle: cosines, and sines from the middle on.
         frequency = 2 * np.pi * wave / length
         vectors = np.where(
             wave <= length // 2, np.cos(np.outer(at, frequency)), np.sin(np.outer(at, frequency))
         )
+    else:  # A path: the cosines of the DCT-II.
+        frequency = np.pi * wave / length
+        vectors = np.cos(np.outer(at + 0.5, frequency))
     return vectors / np.linalg.norm(vectors, axis=0), 2 - 2 * np.cos(frequency)

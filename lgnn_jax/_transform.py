@@ -7,11 +7,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from lgnn_jax.layout import ConvLayout, resolve
-from lgnn_jax.neighbourhood import HeatKernel, Window, check_sigma
-from lgnn_jax.smoothing import smooth
+from lgnn_jax._layout import ConvLayout, Layer, lay_out
+from lgnn_jax._neighbourhood import HeatKernel, Window, check_sigma
+from lgnn_jax._smoothing import smooth
+from lgnn_jax._tree import named_leaves
 
 
 class LGNNState(NamedTuple):
@@ -38,20 +40,28 @@ def lgnn(
     Under data parallelism put it after the gradients are averaged; it holds no collectives itself. Keep it
     outside ``optax.flatten``, which makes one vector of the tree: there are no kernels left to smooth.
 
+    What arrives at ``update`` must be the gradient of the parameters. Passed ``params``, as every chain with
+    weight decay is, ``update`` refuses a leaf of another shape, such as per-example gradients. Within
+    ``jax.shard_map`` a parameter that varies over the mesh may be a part of its layer, whose grid the part
+    does not tell: then it wants layers that were chosen outside, of the whole parameters. Not noticed are
+    wrong shapes without ``params``, and shards within ``jax.pmap`` or with ``check_vma=False``. The state
+    holds a count and nothing of this, so that checkpoints stay as they are.
+
     Args:
       sigma: Width of the neighbourhood in grid steps, at least 0 (0 is the identity); or a schedule from
         the number of updates so far to a width, such as :func:`decreasing_sigma`. Values of schedules,
         traced values and ``jax.Array`` are not checked.
       layout: Which leaf gets which grid: a :class:`ConvLayout`, any object with a method
-        ``grids(updates)``, or a ready tree of ``Grid | None``.
-      window: Taps, boundary and normalisation of the neighbourhood.
+        ``layers(tree)``, or a ready tuple of :class:`Layer`.
+      window: Taps and normalisation of the neighbourhood.
 
     Returns:
       An ``optax.GradientTransformationExtraArgs`` whose state is an :class:`LGNNState`.
 
     Raises:
       ValueError: From the factory, if a Python or NumPy ``sigma`` is negative, not finite or above
-        :func:`largest_sigma`; from ``init`` and ``update``, if a grid does not hold a leaf's filters.
+        :func:`largest_sigma`; from ``init`` and ``update``, if a grid does not hold a leaf's filters; from
+        ``update``, if a leaf does not have the shape of its parameter, or the parameter is a shard.
 
     Example:
       >>> import jax.numpy as jnp, optax
@@ -71,20 +81,55 @@ def lgnn(
     check_sigma(0.0 if callable(sigma) else sigma, window)
 
     def init_fn(params):
-        resolve(layout, params)  # Shapes that do not fit are refused before the first step.
+        lay_out(layout, params)  # Shapes that do not fit are refused before the first step.
+        if isinstance(layout, ConvLayout):
+            layout.warn_if_nothing(params)
         return LGNNState(count=jnp.zeros([], jnp.int32))
 
     def update_fn(updates, state, params=None, **extra_args):
-        del params, extra_args
+        del extra_args
+        layers = lay_out(layout, updates)
+        if params is not None:
+            _check_against(params, updates, layers, isinstance(layout, tuple))
         width = jnp.asarray(sigma(state.count)) if callable(sigma) else sigma
         leaves, structure = jax.tree.flatten(updates)
         smoothed = [
-            leaf if grid is None else smooth(leaf, grid, width, window)
-            for leaf, grid in zip(leaves, resolve(layout, updates), strict=True)
+            leaf if layer is None else smooth(leaf, layer.grid, width, window, axis=layer.axis)
+            for leaf, layer in zip(leaves, layers, strict=True)
         ]
         return structure.unflatten(smoothed), LGNNState(optax.safe_increment(state.count))
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def _check_against(params: Any, updates: Any, layers: list[Layer | None], chosen_outside: bool) -> None:
+    """Raises ``ValueError`` for updates that are not of the shapes of ``params``, or of shards of them."""
+    known = dict(named_leaves(params))
+    for (name, leaf), layer in zip(named_leaves(updates), layers, strict=True):
+        if name not in known:
+            continue
+        wanted, got = np.shape(known[name]), np.shape(leaf)
+        if got != wanted:
+            raise ValueError(
+                f"The update of {name!r} has shape {got}, but the parameter has {wanted}. Give the gradient of "
+                "the mean over examples, not one an example, of the parameters that init saw."
+            )
+        mesh_axes = _mesh_axes(known[name])
+        if layer is not None and mesh_axes and not chosen_outside:
+            raise ValueError(
+                f"{name!r} of shape {wanted} varies over the mesh axes "
+                f"{', '.join(sorted(map(str, mesh_axes)))}, so it may be a shard, which does not tell the grid of "
+                "its whole layer. Choose the layers outside of shard_map, "
+                "lgnn(layout=ConvLayout().layers(params)), with the filters' axis whole on every device."
+            )
+
+
+def _mesh_axes(x: Any) -> frozenset[Any]:
+    """The axes of a mesh over which a value within ``shard_map`` varies; none elsewhere."""
+    kind = jax.typeof(x)
+    if hasattr(kind, "mat"):  # JAX 0.10 and newer.
+        return kind.mat.varying
+    return getattr(kind, "vma", frozenset())
 
 
 def decreasing_sigma(

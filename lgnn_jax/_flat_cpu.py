@@ -1,0 +1,149 @@
+"""The fast form of :func:`lgnn_jax.smooth` on a single CPU device, for units on the last axis.
+
+The array is one line of memory, in which a neighbour on the grid is a constant step away: 1 along a row of the
+grid, ``n`` along a column of an ``(m, n)`` grid. A 3x4 grid, the filters of two input channels in a row::
+
+    channel 0                             channel 1
+    0  1  2  3 | 4  5  6  7 | 8  9 10 11 || 0  1  2  3 | 4  5  6  7 | ...
+                    ^--^--^                 row neighbours of 5: steps -1 and +1
+       ^------------^------------^          column neighbours of 5: steps -4 and +4
+             3 has no right neighbour: a step +1 would read 4, so its coefficient is 0,
+             and the border's own share stays with 3 itself.
+
+So the sum over a neighbourhood is a sum of slices of the same line, shifted by those steps, each times one
+coefficient a unit. There is no transposition and no padded copy: XLA makes one vectorised loop of it, and fuses
+that with the update that follows. Only the first and the last row of memory, whose steps leave the line, are
+worked out apart, on a line with zeros around it.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from lgnn_jax._grid import Grid
+from lgnn_jax._neighbourhood import Window, sources
+
+# Above this many taps in all (7x7, say) a pass is made for every grid dimension.
+_MOST_TAPS_AT_ONCE = 27
+
+# By steps in memory, the coefficient of every unit.
+_Stencil = dict[int, jax.Array]
+
+
+def flat(x: jax.Array, weights: jax.Array, *, grid: Grid, window: Window) -> jax.Array:
+    """All grid dimensions at once, as sums over constant steps in memory; the units are on the last axis."""
+    stencils = [
+        _stencil(grid, dimension, weights, window)
+        for dimension, length in enumerate(grid.shape)
+        if length > 1 or not window.normalise
+    ]
+    total = None if window.normalise else weights.sum()
+    at_once = math.prod(len(stencil) + 1 for stencil in stencils) <= _MOST_TAPS_AT_ONCE
+    y = x
+    for group in [stencils] if at_once else [[stencil] for stencil in stencils]:
+        y = _pass(y, group, total, weights.dtype)
+    return y.astype(x.dtype)
+
+
+def _stencil(grid: Grid, dimension: int, weights: jax.Array, window: Window) -> _Stencil:
+    """What every unit reads of others along one grid dimension; nought where that would leave the grid."""
+    length, stride = grid.shape[dimension], math.prod(grid.shape[dimension + 1 :])
+    stencil = {}
+    for step, selection in _reads(length, window, grid.wrap).items():
+        each = np.repeat(selection, stride, axis=0)
+        everywhere = np.tile(each, (grid.units // len(each), 1))
+        # As a product, whose result XLA keeps in memory; a sum it would work out anew for every weight.
+        stencil[step * stride] = jnp.matmul(
+            jnp.asarray(everywhere, weights.dtype), weights, precision=lax.Precision.HIGHEST
+        )
+    return stencil
+
+
+@functools.lru_cache(maxsize=256)
+def _reads(length: int, window: Window, wrap: bool) -> dict[int, np.ndarray]:
+    """By steps along a dimension, which taps of each unit read the unit that far away, ``(length, size)``."""
+    source = sources(length, window, wrap)
+    steps = source - np.arange(length)[:, None]
+    return {int(step): steps == step for step in np.unique(steps) if step}
+
+
+def _pass(
+    x: jax.Array, stencils: Sequence[_Stencil], total: jax.Array | None, dtype: jax.typing.DTypeLike
+) -> jax.Array:
+    """``x`` (..., units) with the stencils applied one within the other, in a single loop over memory."""
+    if not stencils:
+        return x
+    line, units = x.reshape(-1), x.shape[-1]
+    reach = sum(max(map(abs, stencil), default=0) for stencil in stencils)
+    outside = jnp.zeros(reach, x.dtype)
+
+    def box(source: jax.Array, start: int, shape: tuple[int, ...]) -> jax.Array:
+        """The result for the weights from ``start`` of a line on, all of whose steps stay on the line."""
+        size = math.prod(shape)
+
+        def stepped(offset: int) -> jax.Array:
+            first = start + offset
+            return lax.slice(source, (first,), (first + size,)).reshape(shape).astype(dtype)
+
+        return _nested(stepped, stencils, total)
+
+    if line.size == units:
+        return box(jnp.concatenate([outside, line, outside]), reach, x.shape)
+    first_row = box(jnp.concatenate([outside, line[: units + reach]]), reach, (units,))
+    last_row = box(jnp.concatenate([line[line.size - units - reach :], outside]), reach, (units,))
+
+    def pieces(start: int, shape: tuple[int, ...], at_start: bool, at_end: bool) -> jax.Array:
+        """The same for part of ``x`` that may hold its first or its last row, whose steps leave the line.
+
+        Cut along whole axes, never across: XLA then takes the choice of the piece out of the inner loop.
+        """
+        if not (at_start or at_end):
+            return box(line, start, shape)
+        if len(shape) == 1:
+            return first_row if at_start else last_row
+        count, inner = shape[0], shape[1:]
+        size = math.prod(inner)
+        if count == 1:
+            return pieces(start, inner, at_start, at_end)[None]
+        parts = []
+        if at_start:
+            parts.append(pieces(start, inner, True, False)[None])
+        if count > at_start + at_end:
+            middle = (count - at_start - at_end, *inner)
+            parts.append(box(line, start + at_start * size, middle))
+        if at_end:
+            parts.append(pieces(start + (count - 1) * size, inner, False, True)[None])
+        return jnp.concatenate(parts)
+
+    return pieces(0, x.shape, True, True)
+
+
+def _nested(
+    stepped: Callable[[int], jax.Array],
+    stencils: Sequence[_Stencil],
+    total: jax.Array | None,
+    offset: int = 0,
+) -> jax.Array:
+    """The stencils one within the other at an offset: ``total * y + sum_s c_s (y_s - y)`` for each.
+
+    As differences, because a unit's coefficients add up to ``total`` (None for one): that saves loading one
+    of them, and leaves constants exactly as they are.
+    """
+    if not stencils:
+        return stepped(offset)
+    outer, *inner = stencils
+    centre = _nested(stepped, inner, total, offset)
+
+    def difference(step: int, coefficient: jax.Array) -> jax.Array:
+        there = _nested(stepped, inner, total, offset + step)
+        return lax.broadcast_in_dim(coefficient, there.shape, (there.ndim - 1,)) * (there - centre)
+
+    differences = [difference(step, coefficient) for step, coefficient in outer.items()]
+    return functools.reduce(jnp.add, [centre if total is None else total * centre, *differences])

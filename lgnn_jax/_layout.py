@@ -1,0 +1,317 @@
+"""Which leaf of a parameter tree is laid out on which grid, along which of its axes."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import math
+import operator
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import jax.numpy as jnp
+import numpy as np
+
+from lgnn_jax._grid import Grid, as_axis, as_shape, check_axis, grid_shape
+from lgnn_jax._kernels import judge
+from lgnn_jax._moved import moved
+from lgnn_jax._tree import named_leaves
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """One layer: a leaf of a parameter tree, its grid, and the axis that counts its units.
+
+    Args:
+      path: The leaf's name, such as ``"block_0/conv_1/kernel"``: keys, fields and indices with slashes
+        between; a box of Flax's (``nnx.Param``, ``nn.Partitioned``) adds nothing.
+      grid: Where its units lie.
+      axis: The axis of the leaf that holds them: -1 in HWIO kernels, 0 in OIHW kernels.
+
+    Raises:
+      ValueError: If ``path`` is no text, ``grid`` no Grid or ``axis`` no integer.
+
+    Example:
+      >>> from lgnn_jax import Grid, Layer
+      >>> Layer("conv/kernel", Grid((8, 8)), axis=-1).grid.units
+      64
+    """
+
+    path: str
+    grid: Grid
+    axis: int
+
+    def __post_init__(self):
+        if not isinstance(self.path, str) or not isinstance(self.grid, Grid):
+            raise ValueError(
+                f'A Layer is a path and a Grid, such as Layer("conv/kernel", Grid((8, 8)), -1), got '
+                f"{self.path!r} and {self.grid!r}."
+            )
+        object.__setattr__(self, "axis", as_axis(self.axis))
+
+
+class Layout(Protocol):
+    """Anything that chooses layers: one method, a tree in, its layers out."""
+
+    def layers(self, tree: Any) -> tuple[Layer, ...]:
+        """The layers of a tree of arrays, or of anything with ``shape`` and ``dtype``."""
+        ...
+
+
+@moved(table="Write shapes={512: (32, 16)} for widths and paths={'conv/kernel': (8, 8)} for paths.")
+@dataclasses.dataclass(frozen=True)
+class ConvLayout:
+    """Lays the filters of convolution kernels out on grids.
+
+    By default every floating leaf with four dimensions is a kernel, its filters on the last axis as Flax and
+    Haiku store them (HWIO), and gets a grid of the most square shape. What stands beside the leaf tells the
+    exceptions:
+
+    - a bias as long as the kernel's other axis of channels, or Haiku's name for it: a transposed
+      convolution stored (out, in), laid out along that axis;
+    - a bias, or a normalisation's scale beside, with a leading axis as long as the kernel's: layers stacked
+      by a scan. Convolutions in it (five dimensions) are laid out, other kernels are not;
+    - a bias of two dimensions, or modules ``query``, ``key``, ``value`` and ``out`` side by side: attention;
+    - a name with ``embed`` in it, or a leading axis of 1 without a bias under a name that is no kernel's: an
+      embedding or a constant;
+    - a single weight a filter: a bias.
+
+    A doubt that nothing dispels (a transposed convolution with as many inputs as outputs, an axis that looks
+    like the kernel's height) draws a warning. What cannot be told at all: a transposed convolution stored
+    (out, in) without a bias, or with as many inputs as outputs, under a name without ``transpose``.
+    :meth:`describe` shows what is done; ``where`` and ``paths`` mend it.
+
+    Args:
+      where: ``where(path, leaf) -> bool`` narrows the choice; ``path`` is like
+        ``"block_0/conv_1/kernel"``.
+      shapes: Grid shapes by width, as in the paper's lookup table; others are the most square.
+      paths: Grid shapes by path, which come before those by width. A path may name a leaf that is no
+        kernel, which puts it on a grid; one that names no leaf is an error.
+      axis: The axis that counts the filters: ``-1`` for HWIO, ``0`` for OIHW (Equinox, PyTorch).
+      wrap: Whether grids are toruses.
+
+    ``shapes`` and ``paths`` are kept as tuples of pairs, copies.
+
+    Raises:
+      ValueError: If a key or shape is malformed; in :meth:`layers`, if a shape does not hold a leaf's
+        filters, a path names no leaf, or two leaves to be laid out have the same path.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from lgnn_jax import ConvLayout
+      >>> params = {"conv": {"kernel": jnp.zeros((3, 3, 3, 64)), "bias": jnp.zeros(64)}}
+      >>> ConvLayout(shapes={64: (16, 4)}).layers(params)
+      (Layer(path='conv/kernel', grid=Grid(shape=(16, 4), wrap=False), axis=-1),)
+    """
+
+    where: Callable[[str, Any], bool] | None = None
+    shapes: Mapping[int, Sequence[int]] | tuple | None = None
+    paths: Mapping[str, Sequence[int]] | tuple | None = None
+    axis: int = -1
+    wrap: bool = False
+
+    def __post_init__(self):
+        if self.where is not None and not callable(self.where):
+            raise ValueError(f"where must be a function (path, leaf) -> bool, got {self.where!r}.")
+        object.__setattr__(self, "axis", as_axis(self.axis))
+        object.__setattr__(self, "shapes", _by_width(self.shapes))
+        object.__setattr__(self, "paths", _by_path(self.paths))
+        Grid((1,), self.wrap)  # Checks wrap.
+
+    def layers(self, tree: Any) -> tuple[Layer, ...]:
+        """The layers of a tree, in flattening order.
+
+        Args:
+          tree: Arrays or anything with ``shape`` and ``dtype`` (``jax.ShapeDtypeStruct``); boxes of Flax's
+            are opened.
+        """
+        rows = self._rows(tree)
+        for name, leaf, _, _, doubt in rows:
+            if doubt:
+                warnings.warn(f"{name!r} of shape {tuple(leaf.shape)} {doubt}", stacklevel=2)
+        return tuple(layer for _, _, layer, _, _ in rows if layer is not None)
+
+    def describe(self, tree: Any) -> str:
+        """A readable table of every leaf: its path, its shape, and its grid or why it has none.
+
+        Example:
+          >>> import jax.numpy as jnp
+          >>> from lgnn_jax import ConvLayout
+          >>> print(ConvLayout().describe({"kernel": jnp.zeros((3, 3, 3, 64)), "bias": jnp.zeros(64)}))
+          path    shape          grid
+          bias    (64,)          - (1 dimension, not 4)
+          kernel  (3, 3, 3, 64)  8x8 on axis -1
+        """
+        rows = [("path", "shape", "grid")]
+        for name, leaf, layer, reason, doubt in self._rows(tree):
+            text = f"- ({reason})"
+            if layer is not None:
+                text = f"{layer.grid.size}{' torus' if self.wrap else ''} on axis {layer.axis}"
+            text += ", in doubt" if doubt else ""
+            rows.append((name, str(tuple(getattr(leaf, "shape", ()))), text))
+        widths = [max(len(row[column]) for row in rows) for column in range(2)]
+        return "\n".join(f"{a:{widths[0]}}  {b:{widths[1]}}  {c}" for a, b, c in rows)
+
+    def warn_if_nothing(self, tree: Any) -> None:
+        """Warns where no leaf is laid out though some could be and nothing was left out by ``where``."""
+        rows = self._rows(tree)
+        could = any(len(leaf.shape) >= 2 for _, leaf, _, reason, _ in rows if reason != _NOT_FLOATING)
+        if could and all(layer is None and reason != _LEFT_OUT for _, _, layer, reason, _ in rows):
+            warnings.warn(
+                "Nothing is laid out on a grid, so nothing will be smoothed. Name leaves in "
+                f"ConvLayout(paths=...), or give Layers.\n{self.describe(tree)}",
+                stacklevel=3,
+            )
+
+    def _rows(self, tree: Any) -> list[tuple[str, Any, Layer | None, str, str]]:
+        """Every leaf with its name, its layer, or None and the reason, and what is doubtful about that."""
+        named = named_leaves(tree)
+        shapes, paths = dict(_by_width(self.shapes)), dict(_by_path(self.paths))
+        unknown = set(paths) - {name for name, _ in named}
+        if unknown:
+            known = ", ".join(repr(name) for name, _ in named) or "none"
+            raise ValueError(
+                f"The layout's paths name {', '.join(map(repr, sorted(unknown)))}, which the tree does "
+                f"not have. Its leaves are: {known}."
+            )
+        beside = {name: tuple(leaf.shape) for name, leaf in named if _is_floating(leaf)}
+        rows = [(name, leaf, *self._choose(name, leaf, shapes, paths, beside)) for name, leaf in named]
+        _check_unique([name for name, _, layer, _, _ in rows if layer is not None], named)
+        return rows
+
+    def _choose(
+        self,
+        name: str,
+        leaf: Any,
+        shapes: Mapping[int, tuple[int, ...]],
+        paths: Mapping[str, tuple[int, ...]],
+        beside: Mapping[str, tuple[int, ...]],
+    ) -> tuple[Layer | None, str, str]:
+        """The leaf's layer, or None and the reason; and a doubt."""
+        if not _is_floating(leaf):
+            return None, _NOT_FLOATING, ""
+        shape, named = tuple(leaf.shape), name in paths
+        verdict = judge(name, shape, self.axis, beside)
+        doubt = "" if named else verdict.doubt
+        if verdict.axis is None and len(shape) != 4 and not named and not doubt:
+            return None, verdict.reason, ""
+        if self.where is not None and not self.where(name, leaf):
+            return None, _LEFT_OUT, ""
+        if verdict.axis is None and not named:
+            return None, verdict.reason, doubt
+        axis = self.axis if verdict.axis is None else verdict.axis
+        if not -len(shape) <= axis < len(shape):
+            raise ValueError(f"{name!r} of shape {shape} has no axis {axis}.")
+        units = shape[axis]
+        if units == 0:
+            return None, "no units", ""
+        if math.prod(shape) == units and not named:
+            return None, "one weight a filter, a bias", ""
+        if named:
+            grid = Grid(paths[name], self.wrap)
+            check_axis(grid, shape, axis, repr(name))
+        else:
+            grid = Grid(grid_shape(units, shapes), self.wrap)
+        return Layer(name, grid, axis), "", doubt
+
+
+_NOT_FLOATING, _LEFT_OUT = "not a floating array", "left out by where"
+
+
+def _is_floating(leaf: Any) -> bool:
+    dtype = getattr(leaf, "dtype", None)
+    return hasattr(leaf, "shape") and dtype is not None and jnp.issubdtype(dtype, jnp.floating)
+
+
+def _by_width(shapes: Any) -> tuple[tuple[int, tuple[int, ...]], ...]:
+    """Grid shapes by width, validated, as pairs: a copy that can be hashed and not changed."""
+    entries = {}
+    for key, shape in _pairs("shapes", "widths", "{512: (32, 16)}", shapes):
+        if isinstance(key, (bool, str)) or not hasattr(key, "__index__"):
+            raise ValueError(
+                f"A layout's shapes have widths as keys, such as {{512: (32, 16)}}, got {key!r}."
+            )
+        entries[operator.index(key)] = grid_shape(key, {operator.index(key): shape})
+    return tuple(sorted(entries.items()))
+
+
+def _by_path(paths: Any) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """Grid shapes by path, likewise."""
+    entries = {}
+    for key, shape in _pairs("paths", "paths", "{'conv/kernel': (32, 16)}", paths):
+        if not isinstance(key, str):
+            raise ValueError(f"A layout's paths have paths as keys, such as 'conv/kernel', got {key!r}.")
+        entries[key] = as_shape(shape)
+    return tuple(sorted(entries.items()))
+
+
+def _pairs(name: str, what: str, example: str, mapping: Any) -> list[tuple[Any, Any]]:
+    try:
+        return list(dict(mapping or {}).items())
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"A layout's {name} map {what} to grid shapes, such as {example}, got {mapping!r}."
+        ) from None
+
+
+def _check_unique(paths: Sequence[str], named: Sequence[tuple[str, Any]]) -> None:
+    """Raises ``ValueError`` if one of ``paths`` is the name of two leaves."""
+    counts = collections.Counter(name for name, _ in named)
+    for path in paths:
+        if counts[path] > 1:
+            raise ValueError(
+                f"{counts[path]} leaves are called {path!r}, so it does not say which of them is a layer. Give "
+                "them different names."
+            )
+
+
+def lay_out(layout: Any, tree: Any) -> list[Layer | None]:
+    """The layer of every leaf of ``tree``, in flattening order.
+
+    Args:
+      layout: An object with a method ``layers``, or a ready tuple of Layers.
+      tree: The tree of arrays.
+
+    Raises:
+      ValueError: If a layer names no leaf or one that is not floating, two name the same, or a grid does
+        not hold its leaf.
+    """
+    named = named_leaves(tree)
+    layers = _layers_of(layout, tree)
+    by_path = {layer.path: layer for layer in layers}
+    if len(by_path) < len(layers):
+        twice = collections.Counter(layer.path for layer in layers).most_common(1)[0][0]
+        raise ValueError(f"The layout has more than one layer for {twice!r}. Give one a leaf.")
+    unknown = by_path.keys() - {name for name, _ in named}
+    if unknown:
+        known = ", ".join(repr(name) for name, _ in named) or "none"
+        raise ValueError(
+            f"The layout lays out {', '.join(map(repr, sorted(unknown)))}, which the tree does not have. Its "
+            f"leaves are: {known}."
+        )
+    _check_unique(list(by_path), named)
+    for name, leaf in named:
+        if name not in by_path:
+            continue
+        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+            raise ValueError(
+                f"The layout lays out {name!r}, which is not floating: {jnp.result_type(leaf)}."
+            )
+        check_axis(
+            by_path[name].grid, np.shape(leaf), by_path[name].axis, repr(name) if name else "the array"
+        )
+    return [by_path.get(name) for name, _ in named]
+
+
+def _layers_of(layout: Any, tree: Any) -> tuple[Layer, ...]:
+    if isinstance(layout, type):
+        raise ValueError(f"A layout is an object, such as {layout.__name__}(), got the class itself.")
+    found = layout.layers(tree) if hasattr(layout, "layers") else layout
+    if isinstance(found, (tuple, list)) and all(isinstance(layer, Layer) for layer in found):
+        return tuple(found)
+    raise ValueError(
+        "A layout is an object with a method layers(tree), or a tuple of Layers such as "
+        f'(Layer("conv/kernel", Grid((8, 8)), -1),); got {found!r}. A method grids(updates) and a tree of Grids '
+        "are no layouts any more."
+    )
