@@ -470,7 +470,7 @@ def test_the_silencer_zeroes_units_and_compiles_once():
     assert changed > 5 and len(traces) == 1
     with pytest.raises(ValueError, match=r"'net/conv_0' gives .* to which a mask \(15,\) does not fit"):
         predict(np.ones(15))
-    with pytest.raises(ValueError, match="Scores of images 0 to 3 are NaN or infinite"):
+    with pytest.raises(ValueError, match="Logits of images 0 to 3 are NaN or infinite"):
         predict(np.full(16, np.nan))
     with pytest.raises(ValueError, match="Unknown layer 'conv_0'. Known: net, net/bn, net/conv_0"):
         linen_ablated(module, nested, "conv_0", images)

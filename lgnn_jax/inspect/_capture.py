@@ -157,7 +157,7 @@ def linen_ablated(
     reads it directly, so that whatever comes after sees zeros. It is compiled once.
 
     Args:
-      module: The network; its output is class scores ``(batch, classes)``.
+      module: The network; its output is logits ``(batch, classes)``.
       variables: Its variables.
       layer: Path of a submodule, as in :func:`linen_responses`.
       images: ``(images, ...)``, sliced as ``images[start:stop]``.
@@ -166,7 +166,7 @@ def linen_ablated(
 
     Returns:
       ``predict(mask)`` from floats ``(units,)``, 0 for units to ablate and 1 for others, to integers
-      ``(images,)``. It raises ``ValueError`` if the mask does not fit the layer or scores are NaN.
+      ``(images,)``. It raises ``ValueError`` if the mask does not fit the layer or logits are NaN.
 
     Raises:
       ValueError: If the layer is not known (the message lists them).
@@ -208,10 +208,10 @@ def linen_ablated(
             return output
 
         with nn.intercept_methods(ablate):
-            scores = module.apply(variables, images, **call_kwargs)
+            logits = module.apply(variables, images, **call_kwargs)
         if path not in calls:
             raise ValueError(f"The network did not run {layer!r}, so there is nothing to ablate.")
-        return scores.argmax(-1), jnp.isfinite(scores).all()
+        return logits.argmax(-1), jnp.isfinite(logits).all()
 
     def predict(mask: Any) -> np.ndarray:
         mask = jnp.asarray(mask, jnp.float32)
@@ -220,7 +220,7 @@ def linen_ablated(
             stop = min(start + batch, count)
             classes, finite = run(variables, filled(images, start, stop, batch), mask)
             if not finite:
-                raise ValueError(f"Scores of images {start} to {stop - 1} are NaN or infinite.")
+                raise ValueError(f"Logits of images {start} to {stop - 1} are NaN or infinite.")
             predicted.append(np.asarray(classes)[: stop - start])
         return np.concatenate(predicted)
 

@@ -149,7 +149,7 @@ class _Program:
         counts, plain = jnp.asarray(network.counts), jnp.asarray(network.plain)
         # The steps see canvases; what is reported is of the images as they are.
         on_canvas, self._arrays = network.hoisted(sizes_of(setting, shape[:2]).canvas, batch)
-        on_picture, self._plain_arrays = network.hoisted(shape[:2], batch)
+        on_image, self._plain_arrays = network.hoisted(shape[:2], batch)
 
         def image(spectra):
             return to_images(spectra, shape, setting.decorrelate)
@@ -176,9 +176,9 @@ class _Program:
             return _State(state.step + 1, spectra, moments, finite)
 
         def value(arrays, images, units):
-            return objective_of(on_picture(arrays, images), units, plain, objective)
+            return objective_of(on_image(arrays, images), units, plain, objective)
 
-        self._picture, self._start, self._value = jax.jit(image), jax.jit(start), jax.jit(value)
+        self._image, self._start, self._value = jax.jit(image), jax.jit(start), jax.jit(value)
         self._step = jax.jit(step, donate_argnums=1)
 
     def run(
@@ -186,14 +186,14 @@ class _Program:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Images, values, starting values and which are dead, of a batch of units."""
         state, steps = self._start(start_key, units), self._setting.steps
-        start = self._values(self._picture(state.spectra), units, "its starting image")
+        start = self._values(self._image(state.spectra), units, "its starting image")
         for done in range(1, steps + 1):
             state = self._step(self._arrays, state, step_key, units)
             # Reading a value waits for the device, which else runs ahead; so it is done now and then.
             if done % _TICK == 0 or done == steps:
                 self._check(state.finite, units, f"the first {done} steps")
                 tick(done)
-        images = self._picture(state.spectra)
+        images = self._image(state.spectra)
         values = self._values(images, units, "its finished image")
         # No better than the start up to float32's rounding: no gradient has reached the image.
         dead = values - start <= _ROUNDING * np.maximum(np.abs(values), np.abs(start))

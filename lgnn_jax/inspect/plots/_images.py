@@ -105,7 +105,7 @@ def filter_images(
     crossed = np.zeros(grid.units, bool) if dead is None else np.asarray(dead, bool)
     if crossed.shape != (grid.units,):
         raise ValueError(f"dead must be ({grid.units},), got shape {crossed.shape}.")
-    tiles = _coloured(_in_unit_range(given[chosen], "pictures"))
+    tiles = _coloured(_in_unit_range(given[chosen], "images"))
     shown = np.where(crossed[chosen, None, None, None], canvas.BETWEEN, tiles)
     axes, corners = _draw(shown, chosen, grid, axes, frames=bool(outlined))
     height, width = tiles.shape[1:3]
