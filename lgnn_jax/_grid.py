@@ -31,7 +31,7 @@ def as_shape(shape: object) -> tuple[int, ...]:
     return sizes
 
 
-_AXIS = "A grid has none: write Layer(path, Grid(shape), axis), or give the axis to smooth or cosines."
+_AXIS = "A grid has no axis: write Layer(path, Grid(shape), axis), or give the axis to smooth or cosines."
 _WRAP = "Whether the grid is a torus is its own: Grid(shape, wrap=True)."
 
 

@@ -19,7 +19,7 @@ _BIASES = ("bias", "b")
 _SCALES = ("scale", "offset")  # Of normalisations, always of one dimension unless stacked.
 _ATTENTION = frozenset({"query", "key", "value", "out"})
 _SPATIAL = 11  # Kernels are rarely larger; two equal sides above it are rather numbers of channels.
-_LARGEST = 64  # No kernel has unequal sides above it.
+_LARGEST = 64  # Few kernels have unequal sides above it; a bias tells those.
 
 
 class Verdict(NamedTuple):
@@ -138,7 +138,7 @@ def _looks_spatial(own: str, shape: Shape, axis: int, outputs: Shape | None) -> 
     small_square = others[0] == others[1] <= _SPATIAL
     if mine[0] == mine[1] < max(others) and math.prod(mine) > 0 and not (small_square and told):
         return True
-    return others[0] != others[1] and max(others) > _LARGEST
+    return outputs is None and others[0] != others[1] and max(others) > _LARGEST
 
 
 _MEND = (

@@ -39,8 +39,8 @@ def moved(**sentences: str) -> Callable[[Any], Any]:
         @functools.wraps(function)
         def checked(*args, **kwargs):
             gone = [argument for argument in sentences if argument in kwargs]
-            if len(args) > most:
-                gone = list(sentences)
+            if len(args) > most and any(isinstance(argument, str) for argument in args[most:]):
+                gone = list(sentences)  # Only a boundary, "edge" or "wrap", was ever given by its place.
             if gone:
                 raise TypeError(f"{name} has no argument {gone[0]} any more. {sentences[gone[0]]}")
             return function(*args, **kwargs)

@@ -44,8 +44,8 @@ def lgnn(
     weight decay is, ``update`` refuses a leaf of another shape, such as per-example gradients. Within
     ``jax.shard_map`` a parameter that varies over the mesh may be a part of its layer, whose grid the part
     does not tell: then it wants layers that were chosen outside, of the whole parameters. Not noticed are
-    wrong shapes without ``params``, and shards within ``jax.pmap`` or with ``check_vma=False``. The state
-    holds a count and nothing of this, so that checkpoints stay as they are.
+    wrong shapes without ``params``, and shards within ``jax.pmap`` or with ``check_vma=False``. Without ``params``
+    no shard is noticed at all. The state holds a count and nothing of this, so that checkpoints stay as they are.
 
     Args:
       sigma: Width of the neighbourhood in grid steps, at least 0 (0 is the identity); or a schedule from
@@ -90,7 +90,7 @@ def lgnn(
         del extra_args
         layers = lay_out(layout, updates)
         if params is not None:
-            _check_against(params, updates, layers, isinstance(layout, tuple))
+            _check_against(params, updates, layers, isinstance(layout, (tuple, list)))
         width = jnp.asarray(sigma(state.count)) if callable(sigma) else sigma
         leaves, structure = jax.tree.flatten(updates)
         smoothed = [

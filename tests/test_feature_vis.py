@@ -389,7 +389,7 @@ def test_settings_are_checked(change, message):
         (dict(shape=(32, 32)), r"shape must be \(height, width, channels\), got \(32, 32\)"),
         (dict(shape=(32, 0, 3)), "every size of shape must be a positive integer, got 0"),
         (dict(shape=(8, 8, 4)), "Colours of 4 channels cannot be decorrelated"),
-        (dict(shape=(8, 8, 3), setting=Setting(jitter=20)), "leave nothing of a picture of 8x8"),
+        (dict(shape=(8, 8, 3), setting=Setting(jitter=20)), "leave nothing of an image of 8x8"),
         (dict(shape=(8, 8, 3), setting=dataclasses.replace(STILL, scales=(0.1,))), "leave nothing"),
         (dict(objective="layer"), "objective must be 'channel' or 'neuron', got 'layer'"),
         (dict(batch=0), "batch must be a positive integer, got 0"),
@@ -415,7 +415,7 @@ def test_a_network_that_takes_one_size_only_is_told_what_to_do():
 
 
 @pytest.mark.parametrize(
-    "limit, message", [(0.4, "for its starting picture"), (0.6, "for the first .* steps")]
+    "limit, message", [(0.4, "for its starting image"), (0.6, "for the first .* steps")]
 )
 def test_an_objective_that_is_not_finite_says_which_and_when(limit, message):
     def responses(images):

@@ -79,6 +79,13 @@ def test_a_leading_axis_of_one_of_an_unequal_plane_draws_a_warning():
         assert axes({"filters": jnp.ones((1, 7, 5, 6))}) == {}
 
 
+def test_a_bias_tells_kernels_of_unusual_sizes():
+    wide = {"conv": of_linen(linen.Conv(6, (1, 127)), (1, 8, 200, 5))}
+    assert silent(wide) == {"conv/kernel": (-1, 6)}
+    with pytest.warns(UserWarning, match="looks like the kernel's height or width"):
+        axes({"conv": {"kernel": jnp.ones((1, 127, 5, 6))}})
+
+
 @pytest.mark.parametrize("size", [(1, 7), (7, 1), (1, 1)])
 def test_kernels_of_one_row_are_kernels(size):
     tree = {"conv": of_linen(linen.Conv(6, size, use_bias=False))}

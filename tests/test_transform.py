@@ -173,7 +173,8 @@ def test_a_shard_does_not_tell_its_grid():
     with pytest.raises(ValueError, match=r"'conv' of shape \(3, 3, 8, 8\) has 8 units.*8x8 holds 64"):
         under(filters, layers)
     expected = apply(dense((8, 8), 0.5), whole["conv"], 3)
-    np.testing.assert_allclose(under(inputs, layers)["conv"], expected, atol=1e-6)
+    for chosen in (layers, list(layers)):
+        np.testing.assert_allclose(under(inputs, chosen)["conv"], expected, atol=1e-6)
     np.testing.assert_allclose(under(P(), ConvLayout())["conv"], expected, atol=1e-6)
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import inspect
 import re
+import typing
 
 import pytest
 
@@ -37,6 +38,8 @@ def about(value):
     """A function's parameters and defaults; a class's with its public members; a constant's value."""
     if inspect.ismodule(value):
         return "module"
+    if typing.get_origin(value) is not None:
+        return "type"  # Which versions of JAX spell differently.
     if not inspect.isclass(value):
         return (
             signature(value) if inspect.isfunction(value) or hasattr(value, "__wrapped__") else text(value)
