@@ -1,6 +1,6 @@
 """Parameters after three steps of every net, variant and precision, of a small width.
 
-Means, norms and a few entries are compared up to rounding, which is small beside what a step changes.
+The size of every leaf's change is compared up to rounding, and more coarsely its mean, norm and a few entries.
 """
 
 import functools
@@ -55,7 +55,7 @@ def trained(net, variant, precision):
 # Pins.
 
 QUICK = ("vgg11", "constant", "float32")
-KINDS = [
+FORMS = [
     (variant, precision)
     for variant in ("baseline", "constant", "decreasing")
     for precision in ("float32", "bf16")
@@ -63,14 +63,21 @@ KINDS = [
 CASES = [
     pytest.param(*case, id=" ".join(case), marks=[pytest.mark.slow] * (case != QUICK))
     for case in (
-        # Of the largest net one kind, which takes as long as all of the smallest.
-        (net, *kind)
+        # Of the largest net one form, which takes as long as all of the smallest.
+        (net, *form)
         for net in WIDTHS
-        for kind in (KINDS[:1] if net == "wrn28-10" else KINDS)
+        for form in (FORMS[:1] if net == "wrn28-10" else FORMS)
     )
 ]
-# Of what the steps have changed, root mean square.
-TOLERANCE = {"float32": 0.002, "bf16": 0.1}
+# How far changes may be off, as a ratio: the median over leaves of a kind. Where a ReLU's input is all but zero,
+# another version rounds it to the other side, which moves single leaves by some percent; a sigma of 0.45 instead of
+# 0.5 moves all kernels by 7 %, and a weight decay of 0.009 instead of 0.01 all scales by 10 %.
+KINDS = {
+    "float32": {"kernel": 0.015, "scale": 0.005, "bias": 0.05, "mean": 1e-4, "var": 1e-4},
+    "bf16": {"kernel": 0.03, "scale": 0.03, "bias": 0.1, "mean": 1e-3, "var": 1e-3},
+}
+# Likewise of means, norms and entries: of parameters, and of running statistics.
+VALUES = {"float32": (0.2, 0.002), "bf16": (0.4, 0.005)}
 
 
 def statistics(before, after):
@@ -87,21 +94,30 @@ def statistics(before, after):
     return found
 
 
+def deviation(found, wanted):
+    """How far a leaf's mean, norm and entries are off, of what the steps changed: the largest deviation."""
+    shape, mean, norm, change, *entries = wanted
+    _, our_mean, our_norm, _, *ours = found
+    off = [our_mean - mean, (our_norm - norm) / np.sqrt(np.prod(shape)), *np.subtract(ours, entries)]
+    return np.abs(off).max() / change
+
+
 @pytest.mark.parametrize("net, variant, precision", CASES)
 def test_parameters_after_three_steps(net, variant, precision):
-    before, after, train_loss, test_loss, correct = trained(net, variant, precision)
+    before, after, *losses, correct = trained(net, variant, precision)
     found = statistics(before, after)
-    found["loss"] = [golden.digits(train_loss), golden.digits(test_loss), int(correct.sum())]
-    wanted = golden.wanted(f"steps-{net}.json", f"{variant} {precision}", found)
-    close, most = TOLERANCE[precision], {}
-    assert sorted(found) == sorted(wanted)
-    for name, ours in found.items():
-        if name == "loss":
-            assert ours[:2] == pytest.approx(wanted[name][:2], rel=close)
-            continue
-        shape, change, *values = wanted[name]
-        assert ours[0] == shape, name
-        scale = np.array([1, 1, np.sqrt(np.prod(shape)), 1, 1, 1]) * max(change, 1e-6)
-        most[name] = (np.abs(np.array(ours[1:]) - np.array([change, *values])) / scale).max()
-    worst = max(most, key=most.get)
-    assert most[worst] < close, f"{worst} is off by {most[worst]:.2g} of what the steps changed"
+    losses = [*(golden.digits(loss) for loss in losses), int(correct.sum())]
+    wanted = dict(golden.wanted(f"steps-{net}.json", f"{variant} {precision}", found | {"loss": losses}))
+    assert losses[:2] == pytest.approx(wanted.pop("loss")[:2], rel=1e-4 if precision == "float32" else 2e-3)
+    shapes, theirs = ({name: leaf[0] for name, leaf in tree.items()} for tree in (found, wanted))
+    assert shapes == theirs
+    ratios = {name: abs(np.log(found[name][3] / leaf[3])) for name, leaf in wanted.items()}
+    for kind, close in KINDS[precision].items():
+        names = [name for name in wanted if name.endswith(f"/{kind}")]
+        changes = np.median([ratios[name] for name in names])
+        values = np.median([deviation(found[name], wanted[name]) for name in names])
+        assert changes < close, f"{kind}: changes are off by {changes:.2g}"
+        assert values < VALUES[precision][kind in ("mean", "var")], (
+            f"{kind}: values are off by {values:.2g}"
+        )
+    assert max(ratios.values()) < 0.3, max(ratios, key=ratios.get)
