@@ -75,8 +75,16 @@ class Grid:
         return "x".join(map(str, self.shape))
 
 
+def as_grid(grid: object) -> Grid:
+    """``grid``, if it is one."""
+    if not isinstance(grid, Grid):
+        raise TypeError(f"grid must be a Grid, such as Grid((8, 8)), got {grid!r}.")
+    return grid
+
+
 def check_grid(grid: Grid, units: int, name: str) -> None:
     """Raises ``ValueError`` unless the grid holds the units of what is called ``name``."""
+    as_grid(grid)
     if grid.units != units:
         raise ValueError(
             f"{name} has {units} units, but a grid of {grid.size} holds {grid.units}. "
@@ -95,6 +103,7 @@ def check_axis(grid: Grid, shape: Sequence[int], axis: int, name: str = "array")
       >>> check_axis(Grid((4, 2)), (3, 3, 16, 8), -1)
       3
     """
+    as_grid(grid)
     axis = as_axis(axis)
     if not -len(shape) <= axis < len(shape):
         raise ValueError(
@@ -112,10 +121,9 @@ def check_axis(grid: Grid, shape: Sequence[int], axis: int, name: str = "array")
 
 def as_axis(axis: object) -> int:
     """``axis`` as an integer."""
-    try:
-        return operator.index(axis)  # type: ignore[arg-type]
-    except TypeError:
-        raise ValueError(f"axis must be an integer, got {axis!r}.") from None
+    if isinstance(axis, bool) or not hasattr(axis, "__index__"):
+        raise ValueError(f"axis must be an integer, got {axis!r}.")
+    return operator.index(axis)
 
 
 def grid_shape(units: int, table: Mapping[int, Sequence[int]] | None = None) -> tuple[int, ...]:
@@ -197,13 +205,13 @@ def neighbours(grid: Grid, *, diagonal: bool = False) -> np.ndarray:
       >>> neighbours(Grid((2, 2))).tolist()
       [[0, 1], [0, 2], [1, 3], [2, 3]]
     """
-    position, sizes, pairs = coordinates(grid), np.array(grid.shape), set()
+    position, sizes, pairs = coordinates(as_grid(grid)), np.array(grid.shape), set()
     for step in itertools.product((-1, 0, 1), repeat=len(grid.shape)):
         target = position + np.array(step)
         inside = np.full(grid.units, True) if grid.wrap else ((target >= 0) & (target < sizes)).all(1)
         target %= sizes
-        moved = (target != position).sum(1)  # On a torus a step along a length of 1 leads nowhere.
-        chosen = inside & (moved >= 2 if diagonal else moved == 1)
+        steps = (target != position).sum(1)  # On a torus a step along a length of 1 leads nowhere.
+        chosen = inside & (steps >= 2 if diagonal else steps == 1)
         for i, j in zip(
             np.flatnonzero(chosen), np.ravel_multi_index(target[chosen].T, grid.shape), strict=True
         ):
@@ -224,4 +232,4 @@ def distances(grid: Grid) -> np.ndarray:
       >>> distances(Grid((1, 3))).tolist()
       [[0.0, 1.0, 2.0], [1.0, 0.0, 1.0], [2.0, 1.0, 0.0]]
     """
-    return np.sqrt((_offsets(grid) ** 2).sum(-1, dtype=np.float64))
+    return np.sqrt((_offsets(as_grid(grid)) ** 2).sum(-1, dtype=np.float64))

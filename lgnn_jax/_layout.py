@@ -7,14 +7,14 @@ import dataclasses
 import math
 import operator
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import jax.numpy as jnp
 import numpy as np
 
 from lgnn_jax._grid import Grid, as_axis, as_shape, check_axis, grid_shape
-from lgnn_jax._kernels import judge
+from lgnn_jax._kernels import Tree, judge
 from lgnn_jax._moved import moved
 from lgnn_jax._tree import named_leaves
 
@@ -73,17 +73,18 @@ class ConvLayout:
     - a bias, or a normalisation's scale beside, with a leading axis as long as the kernel's: layers stacked
       by a scan. Convolutions in it (five dimensions) are laid out, other kernels are not;
     - a bias of two dimensions, or modules ``query``, ``key``, ``value`` and ``out`` side by side: attention;
-    - a name with ``embed`` in it, or a leading axis of 1 without a bias under a name that is no kernel's: an
-      embedding or a constant;
+    - a name such as ``pos_embedding``, or a leading axis of 1 without a bias under a name that is no
+      kernel's: an embedding or a constant;
     - a single weight a filter: a bias.
 
     A doubt that nothing dispels (a transposed convolution with as many inputs as outputs, an axis that looks
-    like the kernel's height) draws a warning. What cannot be told at all: a transposed convolution stored
-    (out, in) without a bias, or with as many inputs as outputs, under a name without ``transpose``.
-    :meth:`describe` shows what is done; ``where`` and ``paths`` mend it.
+    like the kernel's height) draws a warning. Not told at all are other weights of four dimensions under a
+    kernel's name (experts, an einsum's), and transposed convolutions stored (out, in) without a bias or with
+    as many inputs as outputs under a name without ``transpose``. :meth:`describe` shows what is done and
+    what is in doubt; ``where`` and ``paths`` mend it.
 
     Args:
-      where: ``where(path, leaf) -> bool`` narrows the choice; ``path`` is like
+      where: ``where(path, leaf) -> bool`` leaves out some of what would be laid out; ``path`` is like
         ``"block_0/conv_1/kernel"``.
       shapes: Grid shapes by width, as in the paper's lookup table; others are the most square.
       paths: Grid shapes by path, which come before those by width. A path may name a leaf that is no
@@ -117,7 +118,8 @@ class ConvLayout:
         object.__setattr__(self, "axis", as_axis(self.axis))
         object.__setattr__(self, "shapes", _by_width(self.shapes))
         object.__setattr__(self, "paths", _by_path(self.paths))
-        Grid((1,), self.wrap)  # Checks wrap.
+        if not isinstance(self.wrap, bool):
+            raise ValueError(f"wrap must be True or False, got {self.wrap!r}.")
 
     def layers(self, tree: Any) -> tuple[Layer, ...]:
         """The layers of a tree, in flattening order.
@@ -127,13 +129,13 @@ class ConvLayout:
             are opened.
         """
         rows = self._rows(tree)
-        for name, leaf, _, _, doubt in rows:
-            if doubt:
-                warnings.warn(f"{name!r} of shape {tuple(leaf.shape)} {doubt}", stacklevel=2)
-        return tuple(layer for _, _, layer, _, _ in rows if layer is not None)
+        for row in rows:
+            if row.doubt:
+                warnings.warn(row.doubt, stacklevel=2)
+        return tuple(row.layer for row in rows if row.layer is not None)
 
     def describe(self, tree: Any) -> str:
-        """A readable table of every leaf: its path, its shape, and its grid or why it has none.
+        """A readable table of every leaf: its path, its shape, its grid or why it has none; and all doubts.
 
         Example:
           >>> import jax.numpy as jnp
@@ -143,77 +145,72 @@ class ConvLayout:
           bias    (64,)          - (1 dimension, not 4)
           kernel  (3, 3, 3, 64)  8x8 on axis -1
         """
-        rows = [("path", "shape", "grid")]
-        for name, leaf, layer, reason, doubt in self._rows(tree):
-            text = f"- ({reason})"
-            if layer is not None:
-                text = f"{layer.grid.size}{' torus' if self.wrap else ''} on axis {layer.axis}"
-            text += ", in doubt" if doubt else ""
-            rows.append((name, str(tuple(getattr(leaf, "shape", ()))), text))
-        widths = [max(len(row[column]) for row in rows) for column in range(2)]
-        return "\n".join(f"{a:{widths[0]}}  {b:{widths[1]}}  {c}" for a, b, c in rows)
+        rows, cells = self._rows(tree), [("path", "shape", "grid")]
+        for row in rows:
+            text = f"- ({row.reason})"
+            if row.layer is not None:
+                text = f"{row.layer.grid.size}{' torus' if self.wrap else ''} on axis {row.layer.axis}"
+            cells.append((row.path, str(tuple(getattr(row.leaf, "shape", ()))), text))
+        widths = [max(len(line[column]) for line in cells) for column in range(2)]
+        lines = [f"{a:{widths[0]}}  {b:{widths[1]}}  {c}" for a, b, c in cells]
+        return "\n".join([*lines, *(f"In doubt: {row.doubt}" for row in rows if row.doubt)])
 
     def warn_if_nothing(self, tree: Any) -> None:
         """Warns where no leaf is laid out though some could be and nothing was left out by ``where``."""
         rows = self._rows(tree)
-        could = any(len(leaf.shape) >= 2 for _, leaf, _, reason, _ in rows if reason != _NOT_FLOATING)
-        if could and all(layer is None and reason != _LEFT_OUT for _, _, layer, reason, _ in rows):
+        could = any(len(row.leaf.shape) >= 2 for row in rows if row.reason != _NOT_FLOATING)
+        if could and all(row.layer is None and row.reason != _LEFT_OUT for row in rows):
             warnings.warn(
                 "Nothing is laid out on a grid, so nothing will be smoothed. Name leaves in "
                 f"ConvLayout(paths=...), or give Layers.\n{self.describe(tree)}",
                 stacklevel=3,
             )
 
-    def _rows(self, tree: Any) -> list[tuple[str, Any, Layer | None, str, str]]:
-        """Every leaf with its name, its layer, or None and the reason, and what is doubtful about that."""
-        named = named_leaves(tree)
-        shapes, paths = dict(_by_width(self.shapes)), dict(_by_path(self.paths))
-        unknown = set(paths) - {name for name, _ in named}
-        if unknown:
-            known = ", ".join(repr(name) for name, _ in named) or "none"
-            raise ValueError(
-                f"The layout's paths name {', '.join(map(repr, sorted(unknown)))}, which the tree does "
-                f"not have. Its leaves are: {known}."
-            )
-        beside = {name: tuple(leaf.shape) for name, leaf in named if _is_floating(leaf)}
-        rows = [(name, leaf, *self._choose(name, leaf, shapes, paths, beside)) for name, leaf in named]
-        _check_unique([name for name, _, layer, _, _ in rows if layer is not None], named)
+    def _rows(self, tree: Any) -> list[_Row]:
+        """What becomes of every leaf."""
+        named, paths = named_leaves(tree), dict(self.paths or ())
+        _check_known("The layout's paths name", paths, named)
+        beside = Tree({path: tuple(leaf.shape) for path, leaf in named if _is_floating(leaf)})
+        rows = [self._row(path, leaf, paths.get(path), beside) for path, leaf in named]
+        _check_unique([row.path for row in rows if row.layer is not None], named)
         return rows
 
-    def _choose(
-        self,
-        name: str,
-        leaf: Any,
-        shapes: Mapping[int, tuple[int, ...]],
-        paths: Mapping[str, tuple[int, ...]],
-        beside: Mapping[str, tuple[int, ...]],
-    ) -> tuple[Layer | None, str, str]:
-        """The leaf's layer, or None and the reason; and a doubt."""
+    def _row(self, path: str, leaf: Any, shape_of_grid: Sequence[int] | None, beside: Tree) -> _Row:
+        """What becomes of a leaf, for which ``paths`` may have a grid."""
         if not _is_floating(leaf):
-            return None, _NOT_FLOATING, ""
-        shape, named = tuple(leaf.shape), name in paths
-        verdict = judge(name, shape, self.axis, beside)
-        doubt = "" if named else verdict.doubt
+            return _Row(path, leaf, reason=_NOT_FLOATING)
+        shape, named = tuple(leaf.shape), shape_of_grid is not None
+        verdict = judge(path, shape, self.axis, beside)
+        doubt = f"{path!r} of shape {shape} {verdict.doubt}" if verdict.doubt and not named else ""
         if verdict.axis is None and len(shape) != 4 and not named and not doubt:
-            return None, verdict.reason, ""
-        if self.where is not None and not self.where(name, leaf):
-            return None, _LEFT_OUT, ""
+            return _Row(path, leaf, reason=verdict.reason)
+        if self.where is not None and not self.where(path, leaf):
+            return _Row(path, leaf, reason=_LEFT_OUT)
         if verdict.axis is None and not named:
-            return None, verdict.reason, doubt
+            return _Row(path, leaf, reason=verdict.reason, doubt=doubt)
         axis = self.axis if verdict.axis is None else verdict.axis
         if not -len(shape) <= axis < len(shape):
-            raise ValueError(f"{name!r} of shape {shape} has no axis {axis}.")
+            raise ValueError(f"{path!r} of shape {shape} has no axis {axis}.")
         units = shape[axis]
         if units == 0:
-            return None, "no units", ""
+            return _Row(path, leaf, reason="no units")
         if math.prod(shape) == units and not named:
-            return None, "one weight a filter, a bias", ""
-        if named:
-            grid = Grid(paths[name], self.wrap)
-            check_axis(grid, shape, axis, repr(name))
-        else:
-            grid = Grid(grid_shape(units, shapes), self.wrap)
-        return Layer(name, grid, axis), "", doubt
+            return _Row(path, leaf, reason="one weight a filter, a bias")
+        if shape_of_grid is None:
+            shape_of_grid = grid_shape(units, dict(self.shapes or ()))
+        grid = Grid(tuple(shape_of_grid), self.wrap)
+        check_axis(grid, shape, axis, repr(path))
+        return _Row(path, leaf, Layer(path, grid, axis), doubt=doubt)
+
+
+class _Row(NamedTuple):
+    """What becomes of a leaf: its layer, or why it has none; and what is doubtful about that."""
+
+    path: str
+    leaf: Any
+    layer: Layer | None = None
+    reason: str = ""
+    doubt: str = ""
 
 
 _NOT_FLOATING, _LEFT_OUT = "not a floating array", "left out by where"
@@ -230,7 +227,8 @@ def _by_width(shapes: Any) -> tuple[tuple[int, tuple[int, ...]], ...]:
     for key, shape in _pairs("shapes", "widths", "{512: (32, 16)}", shapes):
         if isinstance(key, (bool, str)) or not hasattr(key, "__index__"):
             raise ValueError(
-                f"A layout's shapes have widths as keys, such as {{512: (32, 16)}}, got {key!r}."
+                f"A layout's shapes have widths as keys, such as {{512: (32, 16)}}, got {key!r}. Shapes by path go "
+                "into paths."
             )
         entries[operator.index(key)] = grid_shape(key, {operator.index(key): shape})
     return tuple(sorted(entries.items()))
@@ -255,6 +253,16 @@ def _pairs(name: str, what: str, example: str, mapping: Any) -> list[tuple[Any, 
         ) from None
 
 
+def _check_known(who: str, paths: Iterable[str], named: Sequence[tuple[str, Any]]) -> None:
+    """Raises ``ValueError`` if one of ``paths`` is no leaf's."""
+    unknown = set(paths) - {path for path, _ in named}
+    if unknown:
+        known = ", ".join(repr(path) for path, _ in named) or "none"
+        raise ValueError(
+            f"{who} {', '.join(map(repr, sorted(unknown)))}, which the tree does not have. Its leaves are: {known}."
+        )
+
+
 def _check_unique(paths: Sequence[str], named: Sequence[tuple[str, Any]]) -> None:
     """Raises ``ValueError`` if one of ``paths`` is the name of two leaves."""
     counts = collections.Counter(name for name, _ in named)
@@ -266,7 +274,7 @@ def _check_unique(paths: Sequence[str], named: Sequence[tuple[str, Any]]) -> Non
             )
 
 
-def lay_out(layout: Any, tree: Any) -> list[Layer | None]:
+def lay_out(layout: Layout | Sequence[Layer], tree: Any) -> list[Layer | None]:
     """The layer of every leaf of ``tree``, in flattening order.
 
     Args:
@@ -283,13 +291,7 @@ def lay_out(layout: Any, tree: Any) -> list[Layer | None]:
     if len(by_path) < len(layers):
         twice = collections.Counter(layer.path for layer in layers).most_common(1)[0][0]
         raise ValueError(f"The layout has more than one layer for {twice!r}. Give one a leaf.")
-    unknown = by_path.keys() - {name for name, _ in named}
-    if unknown:
-        known = ", ".join(repr(name) for name, _ in named) or "none"
-        raise ValueError(
-            f"The layout lays out {', '.join(map(repr, sorted(unknown)))}, which the tree does not have. Its "
-            f"leaves are: {known}."
-        )
+    _check_known("The layout lays out", by_path, named)
     _check_unique(list(by_path), named)
     for name, leaf in named:
         if name not in by_path:
@@ -304,7 +306,7 @@ def lay_out(layout: Any, tree: Any) -> list[Layer | None]:
     return [by_path.get(name) for name, _ in named]
 
 
-def _layers_of(layout: Any, tree: Any) -> tuple[Layer, ...]:
+def _layers_of(layout: Layout | Sequence[Layer], tree: Any) -> tuple[Layer, ...]:
     if isinstance(layout, type):
         raise ValueError(f"A layout is an object, such as {layout.__name__}(), got the class itself.")
     found = layout.layers(tree) if hasattr(layout, "layers") else layout

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 
-def moved(**sentences: str) -> Callable[[Any], Any]:
+def moved(*placed: str, **sentences: str) -> Callable[[Any], Any]:
     """Decorates a function or a class that no longer has the arguments named.
 
     Args:
+      *placed: The one of them, if any, that was also given by its place, after all that are left.
       **sentences: By name of an argument, what to write now.
 
     Returns:
@@ -39,8 +40,7 @@ def moved(**sentences: str) -> Callable[[Any], Any]:
         @functools.wraps(function)
         def checked(*args, **kwargs):
             gone = [argument for argument in sentences if argument in kwargs]
-            if len(args) > most and any(isinstance(argument, str) for argument in args[most:]):
-                gone = list(sentences)  # Only a boundary, "edge" or "wrap", was ever given by its place.
+            gone += placed if len(args) > most else ()
             if gone:
                 raise TypeError(f"{name} has no argument {gone[0]} any more. {sentences[gone[0]]}")
             return function(*args, **kwargs)

@@ -76,7 +76,7 @@ class Window:
         return self.size // 2
 
 
-@moved(boundary=_BOUNDARY)
+@moved("boundary", boundary=_BOUNDARY)
 @dataclasses.dataclass(frozen=True)
 class HeatKernel:
     """The heat kernel of the grid: a neighbourhood function that is positive definite at any width.

@@ -16,6 +16,8 @@ def generator(key: jax.Array) -> np.random.Generator:
       >>> new.random() == old.random()
       True
     """
+    if not hasattr(key, "dtype"):
+        raise TypeError(f"key must be a PRNG key, such as jax.random.key(0), got {key!r}.")
     typed = jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
     words = np.asarray(jax.random.key_data(key) if typed else key).ravel()
     return np.random.default_rng([int(word) for word in words])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from lgnn_jax._layout import ConvLayout, Layer, lay_out
+from lgnn_jax._layout import ConvLayout, Layer, Layout, lay_out
 from lgnn_jax._neighbourhood import HeatKernel, Window, check_sigma
 from lgnn_jax._smoothing import smooth
 from lgnn_jax._tree import named_leaves
@@ -25,7 +26,7 @@ class LGNNState(NamedTuple):
 def lgnn(
     sigma: optax.ScalarOrSchedule = 0.5,
     *,
-    layout: Any = ConvLayout(),
+    layout: Layout | Sequence[Layer] = ConvLayout(),
     window: Window | HeatKernel = Window(),
 ) -> optax.GradientTransformationExtraArgs:
     """Low-pass filters convolution gradients over a grid of filters; chained before an optimizer.
@@ -44,8 +45,8 @@ def lgnn(
     weight decay is, ``update`` refuses a leaf of another shape, such as per-example gradients. Within
     ``jax.shard_map`` a parameter that varies over the mesh may be a part of its layer, whose grid the part
     does not tell: then it wants layers that were chosen outside, of the whole parameters. Not noticed are
-    wrong shapes without ``params``, and shards within ``jax.pmap`` or with ``check_vma=False``. Without ``params``
-    no shard is noticed at all. The state holds a count and nothing of this, so that checkpoints stay as they are.
+    wrong shapes and shards without ``params``, and shards within ``jax.pmap`` or with ``check_vma=False``. The
+    state holds a count and nothing of this, so that checkpoints stay as they are.
 
     Args:
       sigma: Width of the neighbourhood in grid steps, at least 0 (0 is the identity); or a schedule from
@@ -88,9 +89,11 @@ def lgnn(
 
     def update_fn(updates, state, params=None, **extra_args):
         del extra_args
-        layers = lay_out(layout, updates)
         if params is not None:
-            _check_against(params, updates, layers, isinstance(layout, (tuple, list)))
+            _check_shapes(params, updates)
+        layers = lay_out(layout, updates)
+        if params is not None and not isinstance(layout, (tuple, list)):  # Layers chosen from what arrived.
+            _check_whole(params, layers)
         width = jnp.asarray(sigma(state.count)) if callable(sigma) else sigma
         leaves, structure = jax.tree.flatten(updates)
         smoothed = [
@@ -102,22 +105,26 @@ def lgnn(
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
 
-def _check_against(params: Any, updates: Any, layers: list[Layer | None], chosen_outside: bool) -> None:
-    """Raises ``ValueError`` for updates that are not of the shapes of ``params``, or of shards of them."""
+def _check_shapes(params: Any, updates: Any) -> None:
+    """Raises ``ValueError`` for a leaf that does not have the shape of its parameter; others are passed over."""
     known = dict(named_leaves(params))
-    for (name, leaf), layer in zip(named_leaves(updates), layers, strict=True):
-        if name not in known:
-            continue
-        wanted, got = np.shape(known[name]), np.shape(leaf)
+    for name, leaf in named_leaves(updates):
+        wanted, got = np.shape(known.get(name, leaf)), np.shape(leaf)
         if got != wanted:
             raise ValueError(
                 f"The update of {name!r} has shape {got}, but the parameter has {wanted}. Give the gradient of "
                 "the mean over examples, not one an example, of the parameters that init saw."
             )
-        mesh_axes = _mesh_axes(known[name])
-        if layer is not None and mesh_axes and not chosen_outside:
+
+
+def _check_whole(params: Any, layers: Sequence[Layer | None]) -> None:
+    """Raises ``ValueError`` if the parameter of a layer may be a shard, which does not tell the layer's grid."""
+    known = dict(named_leaves(params))
+    for layer in filter(None, layers):
+        mesh_axes = _mesh_axes(known[layer.path]) if layer.path in known else ()
+        if mesh_axes:
             raise ValueError(
-                f"{name!r} of shape {wanted} varies over the mesh axes "
+                f"{layer.path!r} of shape {np.shape(known[layer.path])} varies over the mesh axes "
                 f"{', '.join(sorted(map(str, mesh_axes)))}, so it may be a shard, which does not tell the grid of "
                 "its whole layer. Choose the layers outside of shard_map, "
                 "lgnn(layout=ConvLayout().layers(params)), with the filters' axis whole on every device."

@@ -56,7 +56,7 @@ def test_a_transposed_convolution_of_equinox_counts_its_filters_on_the_first_axi
 def test_a_transposed_convolution_that_nothing_tells_draws_a_warning():
     square = {"ConvTranspose_0": of_linen(linen.ConvTranspose(5, (3, 3)))}
     with pytest.warns(
-        UserWarning, match=r"'ConvTranspose_0/kernel'.*filters on axis -2.*a tuple of Layers"
+        UserWarning, match=r"'ConvTranspose_0/kernel'.*filters on axis -2.*the tuple of Layers"
     ):
         assert axes(square) == {"ConvTranspose_0/kernel": (-1, 5)}
     assert silent(square, where=lambda path, leaf: False) == {}
@@ -65,13 +65,25 @@ def test_a_transposed_convolution_that_nothing_tells_draws_a_warning():
 
 
 @pytest.mark.parametrize(
-    "name, shape", [("pos_embed", (1, 7, 7, 6)), ("embedding", (2, 7, 7, 6)), ("start", (1, 4, 4, 8))]
+    "name, shape",
+    [("pos_embed", (1, 7, 7, 6)), ("embedding", (2, 7, 7, 6)), ("start", (1, 4, 4, 8))]
+    + [("rel_pos_bias", (7, 7, 7, 8)), ("Position", (2, 7, 7, 6))],
 )
 def test_embeddings_and_constants_are_no_kernels(name, shape):
     tree = {"conv": of_linen(linen.Conv(6, (3, 3))), name: jnp.ones(shape)}
     assert silent(tree) == {"conv/kernel": (-1, 6)}
     assert "an embedding or a constant" in ConvLayout().describe(tree)
     assert silent(tree, paths={name: (2, shape[-1] // 2)})[name] == (-1, shape[-1])
+
+
+def test_a_kernel_of_an_embedding_is_a_kernel():
+    assert silent({"patch_embed_kernel": jnp.ones((16, 16, 3, 768))}) == {"patch_embed_kernel": (-1, 768)}
+    assert silent({"patch_embed": of_linen(linen.Conv(6, (4, 4)))}) == {"patch_embed/kernel": (-1, 6)}
+
+
+def test_describe_says_what_is_in_doubt():
+    text = ConvLayout().describe({"ConvTranspose_0": of_linen(linen.ConvTranspose(5, (3, 3)))})
+    assert "5x1 on axis -1\nIn doubt: 'ConvTranspose_0/kernel' of shape (3, 3, 5, 5) is laid out" in text
 
 
 def test_a_leading_axis_of_one_of_an_unequal_plane_draws_a_warning():
@@ -82,7 +94,7 @@ def test_a_leading_axis_of_one_of_an_unequal_plane_draws_a_warning():
 def test_a_bias_tells_kernels_of_unusual_sizes():
     wide = {"conv": of_linen(linen.Conv(6, (1, 127)), (1, 8, 200, 5))}
     assert silent(wide) == {"conv/kernel": (-1, 6)}
-    with pytest.warns(UserWarning, match="looks like the kernel's height or width"):
+    with pytest.warns(UserWarning, match="a kernel of 1x127 would be a large one"):
         axes({"conv": {"kernel": jnp.ones((1, 127, 5, 6))}})
 
 

@@ -78,3 +78,18 @@ def test_organised_maps_have_a_small_p_on_their_side():
         np.random.default_rng(1).permutation(place), samples, Grid((5, 5)), key=jax.random.key(0)
     )
     assert lost.p > 0.05
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ({"grid": (4, 4)}, r"grid must be a Grid, such as Grid\(\(8, 8\)\), got \(4, 4\)"),
+        ({"key": 0}, r"key must be a PRNG key, such as jax.random.key\(0\), got 0"),
+        ({"permutations": 2.5}, "permutations must be at least 2, got 2.5"),
+    ],
+)
+def test_what_is_no_grid_key_or_number_is_refused(arguments, words):
+    similarity = topography.cosines(np.random.default_rng(0).standard_normal((5, 16)))
+    given = {"grid": Grid((4, 4)), "key": jax.random.key(0)} | arguments
+    with pytest.raises((TypeError, ValueError), match=words):
+        topography.neighbour_cosine(similarity, **given)

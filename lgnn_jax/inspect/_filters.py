@@ -152,7 +152,7 @@ class Magnitudes(NamedTuple):
     zero: int
 
 
-@moved(grid="It lays nothing out: write magnitudes(kernel, axis=-1).")
+@moved("grid", grid="It lays nothing out: write magnitudes(kernel, axis=-1).")
 def magnitudes(kernel: Any, *, axis: int = -1) -> Magnitudes:
     """The statistics of Table III: of ``|w_i|``, the L2 norm of every filter's weights.
 

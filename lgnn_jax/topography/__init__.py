@@ -2,7 +2,7 @@
 
 Metrics take a similarity ``(units, units)``, computed once: ``cosines(kernel)`` of weights,
 ``correlations(responses)`` of responses to held-out images ``(images, units)``. Moran's I takes maps
-``(..., units)``. :data:`METRICS` has them all by name.
+``(..., units)``. :data:`METRICS` has by name those that tables and pages show.
 """
 
 from lgnn_jax.topography._layouts import distance_preservation_quality, trustworthiness

@@ -100,8 +100,8 @@ class Score:
 
 
 def check_permutations(permutations: int) -> None:
-    """Raises ``ValueError`` for fewer than two relabellings, which have no spread."""
-    if permutations < 2:
+    """Raises ``ValueError`` for anything but two relabellings or more; fewer have no spread."""
+    if not hasattr(permutations, "__index__") or permutations < 2:
         raise ValueError(f"permutations must be at least 2, got {permutations!r}.")
 
 

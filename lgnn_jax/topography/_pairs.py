@@ -51,9 +51,10 @@ class DistanceCurve:
         return None if self.samples is None else np.quantile(self.samples, 0.975, axis=0)
 
     def summary(self) -> dict[str, Any]:
-        """Plain values for JSON, without the samples."""
+        """Plain values for JSON, without the samples; None where there is no error."""
         names = "distance mean error pairs null_mean null_low null_high left_out".split()
-        return {name: np.asarray(getattr(self, name)).tolist() for name in names}
+        found = {name: np.asarray(getattr(self, name)).tolist() for name in names}
+        return found | {"error": [None if np.isnan(error) else error for error in self.error.tolist()]}
 
 
 @moved(centre=CENTRE)

@@ -37,7 +37,9 @@ def filters(kernel: Any, axis: int = -1) -> jax.Array:
     """
     kernel = jnp.asarray(unboxed(kernel))
     if isinstance(axis, Grid):
-        raise TypeError(f"filters takes an axis where a grid was, such as axis=-1, got {axis}.")
+        raise TypeError(
+            f"There is an axis where a grid was: write axis=-1, or the one that counts, for {axis}."
+        )
     axis = as_axis(axis)
     if not -kernel.ndim <= axis < kernel.ndim:
         raise ValueError(

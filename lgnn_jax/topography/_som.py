@@ -16,7 +16,10 @@ from lgnn_jax.topography._null import Score, check_permutations, orders, pair_su
 from lgnn_jax.topography._similarity import check_finite, filters
 
 
-@moved(grid="The error does not depend on where units sit: write quantisation_error(codebook, samples).")
+@moved(
+    "grid",
+    grid="The error does not depend on where units sit: write quantisation_error(codebook, samples).",
+)
 def quantisation_error(codebook: jax.typing.ArrayLike, samples: jax.typing.ArrayLike) -> float:
     """Mean distance of the samples from their best-matching units: ``mean min_i |x - w_i|``.
 
