@@ -225,6 +225,13 @@ def test_the_first_update(heading, operators):
     assert_changes(updates, gradients, operators)
 
 
+def test_a_layer_of_ones_own_is_smoothed_along_its_axis():
+    gradients, updates, _ = updates_of(recipe("A layer whose axis nothing tells")[0])
+    for name, axis in (("conv", 3), ("ConvTranspose_0", 2)):
+        expected = -RATE * apply(dense((8, 4), 0.5), gradients[name]["kernel"], axis)
+        np.testing.assert_allclose(updates[name]["kernel"], expected, atol=1e-6)
+
+
 def test_a_live_sigma_counts_from_the_next_step_without_a_new_compilation():
     made, printed = recipe("Sigma as a live hyperparameter")
     assert printed == "0.4\n" and made["update"]._cache_size() == 1
