@@ -18,64 +18,28 @@ worked out apart, on a line with zeros around it.
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from lgnn_jax._grid import Grid
-from lgnn_jax._neighbourhood import Window, sources
-
-# Above this many taps in all (7x7, say) a pass is made for every grid dimension.
-_MOST_TAPS_AT_ONCE = 27
-
-# By steps in memory, the coefficient of every unit.
-_Stencil = dict[int, jax.Array]
+from lgnn_jax._neighbourhood import Window
+from lgnn_jax._stencils import Stencil, nested, passes
 
 
 def flat(x: jax.Array, weights: jax.Array, *, grid: Grid, window: Window) -> jax.Array:
     """All grid dimensions at once, as sums over constant steps in memory; the units are on the last axis."""
-    stencils = [
-        _stencil(grid, dimension, weights, window)
-        for dimension, length in enumerate(grid.shape)
-        if length > 1 or not window.normalise
-    ]
-    total = None if window.normalise else weights.sum()
-    at_once = math.prod(len(stencil) + 1 for stencil in stencils) <= _MOST_TAPS_AT_ONCE
-    y = x
-    for group in [stencils] if at_once else [[stencil] for stencil in stencils]:
+    y, total = x, None if window.normalise else weights.sum()
+    for group in passes(grid, weights, window, kept=True):
         y = _pass(y, group, total, weights.dtype)
     return y.astype(x.dtype)
 
 
-def _stencil(grid: Grid, dimension: int, weights: jax.Array, window: Window) -> _Stencil:
-    """What every unit reads of others along one grid dimension; nought where that would leave the grid."""
-    length, stride = grid.shape[dimension], math.prod(grid.shape[dimension + 1 :])
-    stencil = {}
-    for step, selection in _reads(length, window, grid.wrap).items():
-        each = np.repeat(selection, stride, axis=0)
-        everywhere = np.tile(each, (grid.units // len(each), 1))
-        # As a product, whose result XLA keeps in memory; a sum it would work out anew for every weight.
-        stencil[step * stride] = jnp.matmul(
-            jnp.asarray(everywhere, weights.dtype), weights, precision=lax.Precision.HIGHEST
-        )
-    return stencil
-
-
-@functools.lru_cache(maxsize=256)
-def _reads(length: int, window: Window, wrap: bool) -> dict[int, np.ndarray]:
-    """By steps along a dimension, which taps of each unit read the unit that far away, ``(length, size)``."""
-    source = sources(length, window, wrap)
-    steps = source - np.arange(length)[:, None]
-    return {int(step): steps == step for step in np.unique(steps) if step}
-
-
 def _pass(
-    x: jax.Array, stencils: Sequence[_Stencil], total: jax.Array | None, dtype: jax.typing.DTypeLike
+    x: jax.Array, stencils: Sequence[Stencil], total: jax.Array | None, dtype: jax.typing.DTypeLike
 ) -> jax.Array:
     """``x`` (..., units) with the stencils applied one within the other, in a single loop over memory."""
     if not stencils:
@@ -92,7 +56,10 @@ def _pass(
             first = start + offset
             return lax.slice(source, (first,), (first + size,)).reshape(shape).astype(dtype)
 
-        return _nested(stepped, stencils, total)
+        def term(value: jax.Array, coefficient: jax.Array) -> jax.Array:
+            return lax.broadcast_in_dim(coefficient, value.shape, (value.ndim - 1,)) * value
+
+        return nested(stepped, term, stencils, total)
 
     if line.size == units:
         return box(jnp.concatenate([outside, line, outside]), reach, x.shape)
@@ -123,27 +90,3 @@ def _pass(
         return jnp.concatenate(parts)
 
     return pieces(0, x.shape, True, True)
-
-
-def _nested(
-    stepped: Callable[[int], jax.Array],
-    stencils: Sequence[_Stencil],
-    total: jax.Array | None,
-    offset: int = 0,
-) -> jax.Array:
-    """The stencils one within the other at an offset: ``total * y + sum_s c_s (y_s - y)`` for each.
-
-    As differences, because a unit's coefficients add up to ``total`` (None for one): that saves loading one
-    of them, and leaves constants exactly as they are.
-    """
-    if not stencils:
-        return stepped(offset)
-    outer, *inner = stencils
-    centre = _nested(stepped, inner, total, offset)
-
-    def difference(step: int, coefficient: jax.Array) -> jax.Array:
-        there = _nested(stepped, inner, total, offset + step)
-        return lax.broadcast_in_dim(coefficient, there.shape, (there.ndim - 1,)) * (there - centre)
-
-    differences = [difference(step, coefficient) for step, coefficient in outer.items()]
-    return functools.reduce(jnp.add, [centre if total is None else total * centre, *differences])

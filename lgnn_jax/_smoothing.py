@@ -1,11 +1,14 @@
 """Smoothing one array along its grid: the neighbourhood function, in the form that suits the backend.
 
-Never a convolution over a transposed copy. Three forms, equal to rounding:
+Never a convolution over a transposed copy. Four forms, equal to rounding, chosen by the backend that the program
+is compiled for:
 
-- *flat*, on a single CPU device, for units on the last axis: :mod:`lgnn_jax._flat_cpu`.
-- *shifted*, everywhere else: per grid dimension a sum of slices of an array padded by concatenation. It
-  stays within a filter's weights, so arrays sharded on another axis need no communication.
+- *shifted*, on accelerators: a sum of the array shifted along the units' axis, :mod:`lgnn_jax._stencils`.
+- *flat*, on a single CPU device, for units on the last axis: the same in memory, :mod:`lgnn_jax._flat_cpu`.
+- *sliced*, on CPUs elsewhere: per grid dimension a sum of slices of an array padded by concatenation.
 - *dense*, for the heat kernel: per grid dimension a product with its matrix, at ``HIGHEST`` precision.
+
+But for the second, all stay within a filter's weights, so arrays sharded on another axis need no communication.
 """
 
 from __future__ import annotations
@@ -15,13 +18,19 @@ import functools
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.experimental.layout import with_layout_constraint
 from jax.sharding import PartitionSpec
 
 from lgnn_jax._flat_cpu import flat
 from lgnn_jax._grid import Grid, check_axis
 from lgnn_jax._neighbourhood import HeatKernel, Window, check_sigma, heat_matrix, sources, taps
+from lgnn_jax._stencils import nested, passes
 from lgnn_jax._tree import unboxed
 
+try:
+    from jax.experimental.layout import DeviceLocalLayout as MemoryLayout  # type: ignore[attr-defined]
+except ImportError:  # jax 0.7 and newer
+    from jax.experimental.layout import Layout as MemoryLayout  # type: ignore[assignment]
 try:
     from jax.sharding import reshard
 except ImportError:  # jax before 0.7
@@ -60,8 +69,9 @@ def smooth(
     differently, within those errors.
 
     A value that is not finite, or so large that a difference overflows, spreads to its neighbours within the
-    window; on a single CPU device also to weights that are as near in memory (the next input channel's), and
-    with a heat kernel to the whole grid. Where gradients may not be finite put the chain within
+    window; on accelerators also to units that are as near along the axis (the next row's first), on a single
+    CPU device to weights that are as near in memory (the next input channel's), and with a heat kernel to the
+    whole grid. Where gradients may not be finite put the chain within
     ``optax.apply_if_finite``, or ``optax.zero_nans``, which leaves infinities, before it.
 
     Args:
@@ -113,14 +123,14 @@ def _smooth(
         return reshard(_smooth(reshard(x, whole), sigma, grid, window, axis), spec)
     if isinstance(window, HeatKernel):
         return _dense(x, jnp.asarray(sigma, dtype), grid, axis)
-    shifted = functools.partial(_shifted, grid=grid, window=window, axis=axis)
     weights = taps(sigma, window, dtype)
+    on_cpu = functools.partial(_sliced, grid=grid, window=window, axis=axis)
     # Flattened, an array that is sharded, explicitly or by a compiler that sees several devices, would be
     # gathered on every device.
     sharded = jax.device_count() > 1 or any(entry is not None for entry in spec)
-    if x.size == 0 or axis != x.ndim - 1 or sharded:
-        return shifted(x, weights)
-    on_cpu = functools.partial(flat, grid=grid, window=window)
+    if x.size and axis == x.ndim - 1 and not sharded:
+        on_cpu = functools.partial(flat, grid=grid, window=window)
+    shifted = functools.partial(_shifted, grid=grid, window=window, axis=axis)
     return lax.platform_dependent(x, weights, cpu=on_cpu, default=shifted)
 
 
@@ -142,7 +152,7 @@ def _dense(x: jax.Array, sigma: jax.Array, grid: Grid, axis: int) -> jax.Array:
     return y.reshape(x.shape).astype(x.dtype)
 
 
-def _shifted(x: jax.Array, weights: jax.Array, *, grid: Grid, window: Window, axis: int) -> jax.Array:
+def _sliced(x: jax.Array, weights: jax.Array, *, grid: Grid, window: Window, axis: int) -> jax.Array:
     """Per grid dimension, a sum of shifted slices of an array padded by concatenation."""
     y, axes = _laid_out(x.astype(weights.dtype), grid, axis)
     for line, length in zip(axes, grid.shape, strict=True):
@@ -158,3 +168,23 @@ def _shifted(x: jax.Array, weights: jax.Array, *, grid: Grid, window: Window, ax
         ]
         y = functools.reduce(jnp.add, shifts)
     return y.reshape(x.shape).astype(x.dtype)
+
+
+def _shifted(x: jax.Array, weights: jax.Array, *, grid: Grid, window: Window, axis: int) -> jax.Array:
+    """Sums of ``x`` shifted along the units' axis, which is never split: one fused loop a pass."""
+    # In any other layout a compiler would have to transpose what arrives, or what the update then reads.
+    y = with_layout_constraint(x, MemoryLayout(tuple(range(x.ndim))))
+    total = None if window.normalise else weights.sum()
+
+    def scaled(value: jax.Array, coefficient: jax.Array) -> jax.Array:
+        return lax.broadcast_in_dim(coefficient, value.shape, (axis,)) * value
+
+    for group in passes(grid, weights, window, kept=False):
+
+        def stepped(step: int, y: jax.Array = y) -> jax.Array:
+            edges = [(0, 0, 0)] * y.ndim
+            edges[axis] = (-step, step, 0)
+            return lax.pad(y, jnp.zeros((), y.dtype), edges).astype(weights.dtype)
+
+        y = nested(stepped, scaled, group, total)
+    return y.astype(x.dtype)

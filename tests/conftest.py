@@ -21,12 +21,14 @@ def own_cache(tmp_path_factory):
         yield
 
 
-@pytest.fixture(params=["shifted", "flat"], scope="module")
+@pytest.fixture(params=["sliced", "flat", "shifted"], scope="module")
 def form(request):
-    """The test in the form for sharded arrays and accelerators, and in the one for a single CPU device."""
+    """The test in the form for several CPU devices, in the one for a single CPU device, and in accelerators'."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "flat":
             patch.setattr(jax, "device_count", lambda: 1)
+        if request.param == "shifted":
+            patch.setattr(_smoothing, "_sliced", _smoothing._shifted)
         _smoothing._smooth.clear_cache()
         yield request.param
     _smoothing._smooth.clear_cache()

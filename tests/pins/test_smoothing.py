@@ -28,16 +28,17 @@ def smoothed(x, shape, axis, sigma, window):
     return smooth(x, Grid(shape, window[1]), sigma, window[0], axis=axis)
 
 
-WAYS = [("flat", (-1,)), ("shifted", ()), ("shifted", (-1,))]  # Without axes, the grid's other ones.
+# Without axes, the grid's other ones.
+WAYS = [("flat", (-1,)), ("sliced", ()), ("sliced", (-1,)), ("shifted", ()), ("shifted", (-1,))]
 
 
 def cases():
-    """Form, shape, axes, window, dtype: every window once or twice, and all else for the slow run."""
+    """Form, shape, axes, window, dtype: every window two to four times, and all else for the slow run."""
     for index, window in enumerate(WINDOWS):
         for number, (shape, others) in enumerate(SHAPES.items()):
             for way, (form, axes) in enumerate(WAYS):
                 for dtype in HALF_A_UNIT:
-                    chosen = way == index % 2 and number == index % 3
+                    chosen = way in (index % 2, 3 + index % 2) and number == index % 3
                     low = ("bfloat16", "float16")[index // 4 % 2]
                     quick = chosen and (
                         dtype == "float32" or (dtype == low and number == 1 and index % 4 < 2)
