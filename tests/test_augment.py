@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.run import augment
 from experiments.run.augment import PAD, crop_and_flip, example_keys, normalise
 
 
@@ -48,3 +49,14 @@ def test_normalised_pictures_have_mean_zero_and_deviation_one():
     out = np.asarray(normalise(jnp.asarray(images), jnp.float32(mean), jnp.float32(deviation)))
     np.testing.assert_allclose(out.mean((0, 1, 2)), 0, atol=1e-4)
     np.testing.assert_allclose(out.std((0, 1, 2)), 1, atol=1e-4)
+
+
+def test_accelerators_cut_the_same_crops():
+    padded, draw = pictures(40), np.random.default_rng(1)
+    tops, lefts = (jnp.asarray(draw.integers(0, 2 * PAD + 1, 40)) for _ in range(2))
+    expected = augment._by_slices(padded, tops, lefts)
+    np.testing.assert_array_equal(augment._by_selects(padded, tops, lefts), expected)
+    on_an_accelerator = jax.jit(lambda x, key: crop_and_flip(x, key, padding="constant", flip=True))
+    shapes = jax.eval_shape(lambda: (pictures(), example_keys(jax.random.key(0), jnp.arange(6))))
+    text = on_an_accelerator.trace(*shapes).lower(lowering_platforms=("tpu",)).as_text()
+    assert "gather" not in text and "dynamic_slice" not in text

@@ -61,7 +61,9 @@ def trained(net, width, steps, devices, batch=16, sync_bn=True):
     params = variables["params"]
     state = TrainState(jnp.int32(0), params, variables["batch_stats"], tx.init(params), Totals.zero())
     statistics = (jnp.full(3, 0.5), jnp.full(3, 0.3))
-    placed = Images(jnp.asarray(data.train_images), jnp.asarray(data.train_labels), *statistics)
+    placed = Images(
+        jnp.asarray(data.train_images.reshape(64, -1)), jnp.asarray(data.train_labels), *statistics
+    )
     everywhere = NamedSharding(Mesh(np.array(chosen), (AXIS,)), PartitionSpec())
     state, placed, drawn = jax.device_put((state, placed, drawn), everywhere)
     for examples in order(0, 0, 64, batch)[:steps]:

@@ -16,6 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from experiments import models
 from experiments.config import RunConfig
 from experiments.data import Dataset
+from experiments.images import SIZE
 from experiments.run.augment import crop_and_flip, example_keys, normalise
 
 AXIS = "batch"
@@ -25,10 +26,17 @@ _FAR = np.iinfo(np.int32).max
 class Images(NamedTuple):
     """A split on the devices."""
 
-    images: jax.Array  # uint8 (examples, 32, 32, 3)
+    images: (
+        jax.Array
+    )  # uint8 (examples, 32 * 32 * 3): of rows, a compiler gathers some; other forms it relays out
     labels: jax.Array  # int32 (examples,)
     mean: jax.Array  # float32 (3,), of the training split
     deviation: jax.Array  # float32 (3,)
+
+    def normalised(self, examples: jax.Array) -> jax.Array:
+        """The images with these indices ``(batch,)``, normalised, float32 ``(batch, 32, 32, 3)``."""
+        images = self.images[examples].reshape(-1, SIZE, SIZE, 3)
+        return normalise(images, self.mean, self.deviation)
 
 
 class Totals(NamedTuple):
@@ -105,7 +113,7 @@ def make_step(
     def step(state: TrainState, data: Images, keys: Keys, examples: jax.Array) -> TrainState:
         with jax.named_scope("augmentation"):  # Names for profiles, as below.
             draw = example_keys(jax.random.fold_in(keys.augment, state.step), examples)
-            x = normalise(data.images[examples], data.mean, data.deviation)
+            x = data.normalised(examples)
             x = crop_and_flip(x, draw, padding=padding, flip=flip)
         labels = data.labels[examples]
 
@@ -147,7 +155,7 @@ def replicated_evaluation(module: nn.Module) -> Callable[..., Any]:
     """
 
     def evaluate(params, batch_stats, data: Images, examples: jax.Array):
-        x = normalise(data.images[examples], data.mean, data.deviation)
+        x = data.normalised(examples)
         logits = module.apply({"params": params, "batch_stats": batch_stats}, x, train=False)
         labels = data.labels[examples]
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
@@ -166,8 +174,9 @@ class PlacedData:
         statistics = (np.float32(mean), np.float32(deviation))
         self.classes = data.classes
         self.train_examples, self.test_examples = len(data.train_labels), len(data.test_labels)
-        self.train = self.replicate(Images(data.train_images, data.train_labels, *statistics))
-        self.test = self.replicate(Images(data.test_images, data.test_labels, *statistics))
+        train, test = (images.reshape(len(images), -1) for images in (data.train_images, data.test_images))
+        self.train = self.replicate(Images(train, data.train_labels, *statistics))
+        self.test = self.replicate(Images(test, data.test_labels, *statistics))
 
     def replicate(self, tree: Any) -> Any:
         """The tree on every device."""
