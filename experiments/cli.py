@@ -8,6 +8,7 @@ import functools
 import math
 import os
 import pathlib
+import re
 import shlex
 import sys
 import traceback
@@ -66,7 +67,7 @@ class Options:
     def arguments(self) -> str:
         """What to write on a command line to say the same again, on another machine."""
         said: dict[str, Any] = {
-            "data": "folder:DIR" if self.data.startswith("folder:") else self.data,
+            "data": re.sub("^(folder|npy):.*", r"\1:DIR", self.data),
             "data_dir": "DIR" if self.data_dir else None,
             **dict(sorted(self.overrides.items())),
         }
@@ -111,8 +112,9 @@ _OPTIONS = (
         default="digits",
         show_default=True,
         metavar="NAME",
-        help="digits (embedded), folder:PATH (a folder or zip with train/<class>/* and test/<class>/*), or "
-        "an image-classification set of tensorflow-datasets such as cifar100.",
+        help="digits (embedded), folder:PATH (a folder or zip with train/<class>/* and test/<class>/*), "
+        "npy:DIR (arrays that python -m experiments.data.arrays wrote), or an image-classification set of "
+        "tensorflow-datasets such as cifar100.",
     ),
     click.option(
         "--data-dir",

@@ -10,7 +10,8 @@ import pytest
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 from tensorflow_datasets.image_classification import cifar as original
 
-from experiments import cifar, data
+from experiments import data
+from experiments.data import cifar
 
 UNREACHABLE = "http://127.0.0.1:9/cifar.tar.gz"
 CLASSES = {"cifar10": {"label": 10}, "cifar100": {"coarse_label": 20, "label": 100}}

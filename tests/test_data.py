@@ -18,8 +18,9 @@ from PIL import Image
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 from tensorflow_datasets.core.download.extractor import ExtractError
 
-from experiments import data
-from experiments.data import Dataset, load
+from experiments.data import Dataset, folder, load
+from experiments.data import tfds as tfds_source
+from experiments.data.images import Decoder
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -77,12 +78,13 @@ def decoded(monkeypatch):
     """The names of the pictures that had to be decoded."""
     names = []
 
-    class Counting(data.Decoder):
+    class Counting(Decoder):
         def __call__(self, encoded, name):
             names.append(name)
             return super().__call__(encoded, name)
 
-    monkeypatch.setattr(data, "Decoder", Counting)
+    for source in (folder, tfds_source):
+        monkeypatch.setattr(source, "Decoder", Counting)
     return names
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.images import SIZE, Decoder
+from experiments.data.images import SIZE, Decoder
 
 RGB = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
 GREY = "1 grey pictures given three channels"

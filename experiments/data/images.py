@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import collections
 import io
+from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
 
-SIZE = 32
+from experiments.data.dataset import SIZE
+
+if TYPE_CHECKING:
+    from PIL import Image
+
 _GREY = ("1", "L")
 
 
@@ -25,6 +29,8 @@ class Decoder:
 
     def __call__(self, encoded: bytes, name: str) -> np.ndarray:
         """The picture in ``encoded``, called ``name`` in errors."""
+        from PIL import Image, ImageOps, UnidentifiedImageError
+
         try:
             image = Image.open(io.BytesIO(encoded))
             image.load()
@@ -38,6 +44,8 @@ class Decoder:
 
     def convert(self, image: Image.Image, name: str) -> np.ndarray:
         """The same for a picture that is already open."""
+        from PIL import Image
+
         if image.has_transparency_data:
             raise ValueError(
                 f"{name} has an alpha channel (mode {image.mode}); flatten it onto a background first."

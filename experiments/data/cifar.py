@@ -12,7 +12,6 @@ import urllib.request
 from collections.abc import Iterator
 
 import numpy as np
-from PIL import Image
 
 NAMES = ("cifar10", "cifar100")
 _PIXELS = 32 * 32 * 3
@@ -39,6 +38,7 @@ def read_binary(data: bytes, labels: int) -> Iterator[tuple[np.ndarray, np.ndarr
 def builder(name: str, data_dir: str | None):
     """A tensorflow-datasets builder of ``cifar10`` or ``cifar100`` that never touches TensorFlow."""
     import tensorflow_datasets as tfds
+    from PIL import Image
     from tensorflow_datasets.image_classification import cifar as original
 
     base = {"cifar10": original.Cifar10, "cifar100": original.Cifar100}[name]

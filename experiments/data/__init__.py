@@ -1,0 +1,44 @@
+"""Image-classification sets as arrays in memory. A source of them is one file here, and a line of ``SOURCES``."""
+
+from __future__ import annotations
+
+import importlib
+
+from experiments.data.dataset import SIZE, Dataset
+
+__all__ = ["SIZE", "SOURCES", "Dataset", "load"]
+
+# What a source's name begins with, and the module here whose ``read`` gets the rest of it. Modules are imported
+# when they are asked for, since none should need another's packages.
+SOURCES = {"digits": "digits", "folder:": "folder", "npy:": "arrays"}
+_OTHERWISE = "tfds"
+
+
+def load(
+    source: str, *, data_dir: str | None = None, download: bool = False, cache: bool = True
+) -> Dataset:
+    """Reads a data set into memory.
+
+    Args:
+      source: ``digits`` (embedded), ``folder:PATH`` (a folder or a zip with ``train/<class>/*`` and
+        ``test/<class>/*``), ``npy:DIR`` (arrays that :func:`experiments.data.arrays.write_arrays` wrote), or
+        the name of an image-classification set of tensorflow-datasets, optionally with a config and version
+        (``name/config:1.0.0``).
+      data_dir: Where tensorflow-datasets keeps its sets; None for its own default.
+      download: Whether a set that is not there may be downloaded and prepared.
+      cache: Whether decoded images are kept in ``$LGNN_JAX_CACHE`` (default ``~/.cache/lgnn_jax``).
+
+    Raises:
+      ValueError: If there is no such set, or an image or label in it cannot be used.
+
+    Example:
+      >>> from experiments import data
+      >>> digits = data.load("digits")
+      >>> digits.name, digits.classes, digits.train_images.shape
+      ('digits', 10, (1433, 32, 32, 3))
+    """
+    begins = source.partition(":")[0] + ":" * (":" in source)
+    module = SOURCES.get(begins, _OTHERWISE)
+    location = source if module == _OTHERWISE else source[len(begins) :]
+    read = importlib.import_module(f"{__name__}.{module}").read
+    return read(location, data_dir=data_dir, download=download, cache=cache)

@@ -1,0 +1,98 @@
+"""What a data set is once it is read: arrays in memory, and what they are called."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import reprlib
+
+import numpy as np
+
+SIZE = 32  # Of images, in pixels, each way.
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """A training and a test set of 32x32 RGB pictures.
+
+    Args:
+      name: What the set is called in tables.
+      train_images: uint8 ``(train, 32, 32, 3)``.
+      train_labels: int32 ``(train,)``, 0 to ``len(class_names) - 1``.
+      test_images: uint8 ``(test, 32, 32, 3)``.
+      test_labels: int32 ``(test,)``.
+      class_names: A name a class, at least two.
+      notes: Sentences on what was changed while reading.
+      superclass_names: A name a group of classes; empty where the set has none.
+      superclass_of: The group of every class.
+
+    Raises:
+      ValueError: If a split is empty, shapes disagree, or a label or group is out of range.
+    """
+
+    name: str
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    class_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    superclass_names: tuple[str, ...] = ()
+    superclass_of: tuple[int, ...] = ()
+
+    def __post_init__(self):
+        if len(self.class_names) < 2:
+            raise ValueError(
+                f"Data set {self.name!r} has {len(self.class_names)} classes; at least 2 needed."
+            )
+        for split, images, labels in (
+            ("train", self.train_images, self.train_labels),
+            ("test", self.test_images, self.test_labels),
+        ):
+            if len(images) == 0:
+                raise ValueError(f"Data set {self.name!r} has an empty {split} split.")
+            if images.shape != (len(labels), SIZE, SIZE, 3) or images.dtype != np.uint8:
+                raise ValueError(
+                    f"Data set {self.name!r}, {split}: wanted {len(labels)} uint8 pictures of "
+                    f"{SIZE}x{SIZE}x3, got {images.dtype} of shape {images.shape}."
+                )
+            wrong = (labels < 0) | (labels >= len(self.class_names))
+            if wrong.any():
+                raise ValueError(
+                    f"Data set {self.name!r}, {split}: label {labels[wrong][0]} of picture "
+                    f"{np.flatnonzero(wrong)[0]} is not in 0..{len(self.class_names) - 1}."
+                )
+
+        groups = len(self.superclass_names)
+        if len(self.superclass_of) not in ((self.classes,) if groups else (0,)) or any(
+            not 0 <= group < groups for group in self.superclass_of
+        ):
+            raise ValueError(
+                f"Data set {self.name!r}: wanted one of {groups} superclasses for each of {self.classes} "
+                f"classes, got {reprlib.repr(self.superclass_of)}."
+            )
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all pictures and labels, as 16 hexadecimal digits."""
+        digest = hashlib.sha256()
+        for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()[:16]
+
+    def statistics(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of every channel of the training pictures, of 1, float64 ``(3,)``.
+
+        A channel that never changes has a deviation of 1, so that it stays at 0.
+        """
+        values = np.arange(256) / 255
+        counts = [np.bincount(self.train_images[..., c].ravel(), minlength=256) for c in range(3)]
+        share = np.stack(counts) / (self.train_images.size / 3)
+        mean = share @ values
+        deviation = np.sqrt(np.maximum(share @ values**2 - mean**2, 0))
+        return mean, np.where(deviation > 1e-6, deviation, 1)

@@ -1,0 +1,172 @@
+"""Image-classification sets that tensorflow-datasets prepared, read without TensorFlow."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from experiments.data import cifar
+from experiments.data.cache import cached
+from experiments.data.dataset import SIZE, Dataset
+from experiments.data.images import Decoder
+
+# Errors of tensorflow-datasets, by name: it is imported only where it is needed.
+_DOWNLOAD_ERRORS = ("DownloadError", "ExtractError", "NonMatchingChecksumError")
+
+
+def read(
+    location: str, *, data_dir: str | None = None, download: bool = False, cache: bool = True
+) -> Dataset:
+    """The set that ``location`` names, from ``data_dir``, where ``download`` may put it."""
+    if not location or location.startswith(("/", ".")):
+        raise ValueError(
+            f"Unknown data set {location!r}. Give digits, folder:PATH, or the name of a tensorflow-datasets set."
+        )
+    name, _, version = location.partition(":")
+    folder = pathlib.Path(
+        data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    ).expanduser()
+    prepared = _prepared(folder, name, version)
+    if prepared is None and download:
+        _download(name, folder)
+        prepared = _prepared(folder, name, version)
+    if prepared is None:
+        close = difflib.get_close_matches(location, ["digits", *cifar.NAMES, *_present(folder)], n=1)
+        hint = f"Did you mean {close[0]!r}? " if close and close[0] != name else ""
+        raise ValueError(
+            f"{hint}Data set {location!r} is not prepared in {str(folder)!r}. Give the folder that holds it with "
+            "--data-dir, download it with --download (cifar10 and cifar100 need nothing else, others that "
+            "tensorflow-datasets knows need TensorFlow), or work offline: --data digits, or --data folder:PATH "
+            "with train/<class>/* and test/<class>/*."
+        )
+    stamp = (prepared / "dataset_info.json").read_text()
+    return cached([str(prepared.resolve()), stamp], lambda: _read_tfds(name, prepared), cache)
+
+
+def _present(folder: pathlib.Path) -> list[str]:
+    """What lies in a folder of sets."""
+    return sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+
+
+def _prepared(folder: pathlib.Path, name: str, version: str) -> pathlib.Path | None:
+    """The folder of the newest (or the named) prepared version; a set's only config need not be named."""
+    pattern = f"{version or '*'}/dataset_info.json"
+    versions = [info.parent for info in (folder / name).glob(pattern)]
+    if not versions and "/" not in name:
+        versions = [info.parent for info in (folder / name).glob(f"*/{pattern}")]
+        configs = sorted({path.parent.name for path in versions})
+        if len(configs) > 1:
+            choices = ", ".join(f"{name}/{config}" for config in configs)
+            raise ValueError(f"Data set {name!r} is prepared in several configs; give one of {choices}.")
+
+    def order(path: pathlib.Path):
+        return [int(part) if part.isdigit() else -1 for part in path.name.split(".")]
+
+    return max(versions, key=order, default=None)
+
+
+def _download(name: str, folder: pathlib.Path) -> None:
+    """Lets tensorflow-datasets download and prepare a set."""
+    try:
+        if name in cifar.NAMES:
+            cifar.prepare(name, str(folder))
+        else:
+            import tensorflow_datasets as tfds
+
+            builder = tfds.builder(name, data_dir=str(folder), file_format="array_record")
+            for url in list(builder.url_infos)[:1]:
+                cifar.check_reachable(url)
+            builder.download_and_prepare()
+    except Exception as error:
+        kind = type(error).__name__
+        if kind == "DatasetNotFoundError":
+            raise ValueError(f"tensorflow-datasets knows no data set {name!r}.") from None
+        missing = next((e for e in (error, error.__cause__) if isinstance(e, ImportError)), None)
+        if missing is not None:
+            raise ValueError(
+                f"Preparing data set {name!r} needs a package that is not installed ({missing.name or missing}); "
+                "pip install tensorflow, or prepare it elsewhere and give its folder with --data-dir."
+            ) from None
+        if isinstance(error, OSError) or kind in _DOWNLOAD_ERRORS:
+            raise ValueError(
+                f"Data set {name!r} could not be downloaded to {str(folder)!r}: {error} Offline: --data "
+                "digits, --data folder:PATH, or --data-dir with the set prepared elsewhere."
+            ) from None
+        raise
+
+
+def _read_tfds(name: str, folder: pathlib.Path) -> Dataset:
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder_from_directory(folder)
+    info = builder.info
+    if info.file_format != tfds.core.file_adapters.FileFormat.ARRAY_RECORD:
+        raise ValueError(
+            f"{str(folder)!r} is in the format {info.file_format.value}; only array_record can be read without "
+            "TensorFlow. Prepare it again with file_format='array_record'."
+        )
+    image_key, label_key = info.supervised_keys or ("image", "label")
+    features = dict(info.features.items())
+    label = features.get(label_key)
+    if not isinstance(features.get(image_key), tfds.features.Image) or not isinstance(
+        label, tfds.features.ClassLabel
+    ):
+        raise ValueError(
+            f"{name!r} is no image-classification set; its features are {', '.join(sorted(features))}."
+        )
+    test = next((split for split in ("test", "validation") if split in info.splits), None)
+    if "train" not in info.splits or test is None:
+        raise ValueError(f"{name!r} lacks a train or test split; it has {', '.join(info.splits)}.")
+    coarse = features.get("coarse_label")
+    coarse = coarse if isinstance(coarse, tfds.features.ClassLabel) else None
+    decode, arrays, groups = Decoder(), {}, np.zeros(label.num_classes, np.int32)
+    for ours, theirs in (("train", "train"), ("test", test)):
+        images, labels, groups_of = _read_split(builder, theirs, image_key, label_key, coarse, decode)
+        arrays |= {f"{ours}_images": images, f"{ours}_labels": labels}
+        if ours == "train":
+            groups[labels] = groups_of
+        if (groups[labels] != groups_of).any():
+            coarse = None  # Not groups of classes.
+    notes = decode.notes + (() if test == "test" else (f"the {test} split serves as test set",))
+    about: dict[str, Any] = {}
+    if coarse is not None:
+        about = {"superclass_names": tuple(coarse.names), "superclass_of": tuple(map(int, groups))}
+    return Dataset(name, class_names=tuple(label.names), notes=notes, **arrays, **about)
+
+
+def _read_split(builder, split: str, image_key: str, label_key: str, coarse: Any, decode: Decoder):
+    """Pictures, labels and (where there is a feature ``coarse``) coarse labels of a split."""
+    import tensorflow_datasets as tfds
+
+    count = builder.info.splits[split].num_examples
+    try:
+        held = sum(map(_records, builder.info.splits[split].filepaths))
+    except RuntimeError as error:
+        raise ValueError(f"Split {split!r} cannot be read: {error}; prepare it again.") from None
+    if held != count:  # The source below takes its length from the promise.
+        raise ValueError(f"Split {split!r} promises {count} pictures and holds {held}; prepare it again.")
+    source = builder.as_data_source(split, decoders={image_key: tfds.decode.SkipDecoding()})
+    images, labels = np.empty((count, SIZE, SIZE, 3), np.uint8), np.empty(count, np.int32)
+    groups = np.zeros(count, np.int32)
+    for start in range(0, count, 1000):
+        indices = range(start, min(start + 1000, count))
+        for index, example in zip(indices, source.__getitems__(list(indices)), strict=True):
+            images[index] = decode(example[image_key], f"picture {index} of split {split!r}")
+            labels[index] = example[label_key]
+            groups[index] = example["coarse_label"] if coarse is not None else 0
+    return images, labels, groups
+
+
+def _records(path: os.PathLike) -> int:
+    """How many records a file of a prepared set holds."""
+    from array_record.python.array_record_module import ArrayRecordReader
+
+    reader = ArrayRecordReader(os.fspath(path))
+    try:
+        return reader.num_records()
+    finally:
+        reader.close()
