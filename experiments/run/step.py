@@ -16,7 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from experiments import models
 from experiments.config import RunConfig
 from experiments.data import Dataset
-from experiments.images import SIZE
+from experiments.data.dataset import SIZE
 from experiments.run.augment import crop_and_flip, example_keys, normalise
 
 AXIS = "batch"
