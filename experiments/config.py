@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from experiments import models
-from experiments.data import Dataset
+from experiments.data import FULL, SPLITS, Dataset
 from experiments.models import wrn
 from lgnn_jax import ConvLayout, Window, decreasing_sigma, lgnn
 
@@ -79,6 +79,7 @@ class RunConfig:
       momentum: Of SGD.
       precision: What the network computes in, ``float32`` or ``bf16`` (bfloat16); its parameters and
         statistics, the loss and the optimizer are float32 in either case.
+      split: Of the data set, ``full`` or ``development``.
 
     Raises:
       ValueError: If a value is unknown or out of range.
@@ -105,6 +106,7 @@ class RunConfig:
     sync_bn: bool = False
     momentum: float = 0.9
     precision: str = "float32"
+    split: str = FULL
 
     def __post_init__(self):
         for name, known in (
@@ -113,6 +115,7 @@ class RunConfig:
             ("schedule", SCHEDULES),
             ("precision", tuple(PRECISIONS)),
             ("scope", tuple(wrn.SCOPES)),
+            ("split", SPLITS),
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"Unknown {name} {getattr(self, name)!r}. Known: {', '.join(known)}.")
@@ -159,13 +162,21 @@ class RunConfig:
 
     @property
     def how(self) -> str:
-        """What a table's title says of a run that is less than the paper's: its width and its precision."""
+        """What a table's title says of a run that is less than the paper's: its width, precision and split."""
         width = "" if self.width == 1 else f" at {self.width:g} of the width"
-        return width + ("" if self.precision == "float32" else " in bfloat16")
+        precision = "" if self.precision == "float32" else " in bfloat16"
+        return width + precision + ("" if self.split == FULL else f" ({self.split} split)")
+
+    def flat(self) -> dict[str, Any]:
+        """The settings as in ``config.json``; without what came later, where it is as before."""
+        fields = dataclasses.asdict(self)
+        if self.split == FULL:
+            del fields["split"]
+        return fields
 
     def identity(self) -> dict[str, Any]:
         """What decides the result; a baseline depends on no neighbourhood, but is measured on its torus."""
-        fields = dataclasses.asdict(self)
+        fields = self.flat()
         if self.variant == "baseline":
             for name in ("sigma", "window", "scope", *(("boundary",) if self.boundary == "edge" else ())):
                 del fields[name]
@@ -173,8 +184,9 @@ class RunConfig:
 
     @property
     def set_name(self) -> str:
-        """The data set's name, as a part of file names."""
-        return "".join(c if c.isalnum() or c in "-_" else "-" for c in self.data)
+        """The data set's name and split, as a part of file names."""
+        name = "".join(c if c.isalnum() or c in "-_" else "-" for c in self.data)
+        return name + ("" if self.split == FULL else f"-{self.split}")
 
     @property
     def subject(self) -> str:
@@ -270,7 +282,7 @@ def configure(data: Dataset, **fields: Any) -> tuple[RunConfig, tuple[str, ...]]
     Raises:
       ValueError: As there, and if the set has fewer training pictures than a batch.
     """
-    foreseen, notes = foresee(data.name, **fields)
+    foreseen, notes = foresee(data.name, **fields | {"split": data.split})
     if len(data.train_labels) < foreseen.batch:
         raise ValueError(
             f"Data set {data.name!r} has {len(data.train_labels)} training pictures, fewer than a batch "

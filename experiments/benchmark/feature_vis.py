@@ -155,7 +155,7 @@ def load(
     config = read_config(folder)
     if config.net not in vgg.LAYERS:
         raise ValueError(f"The run's net must be {' or '.join(vgg.LAYERS)}, got {config.net}.")
-    loaded = datasets.load(data or config.data, data_dir=data_dir)
+    loaded = datasets.load(data or config.data, split=config.split, data_dir=data_dir)
     if loaded.digest != config.data_digest:
         raise ValueError(
             f"{folder.name} was trained on other pictures than {loaded.name!r} now holds. Give its own with "

@@ -79,7 +79,10 @@ def main(
         folders = {"run": run} if baseline is None else {"baseline": baseline, "run": run}
         configs = {title: read_config(folder) for title, folder in folders.items()}
         check_pair(configs)
-        loaded = datasets.load(data or configs["run"].data, data_dir=data_dir, download=download)
+        config = configs["run"]
+        loaded = datasets.load(
+            data or config.data, split=config.split, data_dir=data_dir, download=download
+        )
         if loaded.digest != configs["run"].data_digest:
             raise ValueError(
                 f"{run.name} was trained on other pictures than {loaded.name!r} now holds. Give its own with "

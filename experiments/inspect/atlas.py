@@ -56,7 +56,7 @@ def _facts(found: Network) -> dict[str, str]:
     config = found.config
     return {
         "network": config.net if config.width == 1 else f"{config.net} at {config.width:g} of its width",
-        "pictures": config.data,
+        "pictures": config.data + ("" if config.split == datasets.FULL else f", {config.split} split"),
         "training": f"{config.variant}, {config.epochs} epochs, seed {config.seed}",
         "test accuracy": f"{found.accuracy:.1%}",
     }

@@ -61,7 +61,7 @@ def check_pair(configs: dict[str, RunConfig]) -> None:
     if len(configs) < 2:
         return
     run, baseline = configs["run"], configs["baseline"]
-    for name in ("net", "width", "data", "data_digest", "grids"):
+    for name in ("net", "width", "data", "split", "data_digest", "grids"):
         ours, theirs = getattr(run, name), getattr(baseline, name)
         if ours != theirs:
             raise ValueError(f"The runs differ in {name}: RUN has {ours!r}, BASELINE {theirs!r}.")

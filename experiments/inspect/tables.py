@@ -90,8 +90,9 @@ def topography_table(
     first = next(iter(scores.values()))
     metrics = next(iter(first.values()))["metrics"]
     config = next(iter(networks.values())).config
+    split = "" if config.split == datasets.FULL else f" ({config.split} split)"
     lines = [
-        f"# {config.net} at width {config.width:g} on {config.data}, {config.epochs} epochs",
+        f"# {config.net} at width {config.width:g} on {config.data}{split}, {config.epochs} epochs",
         "",
         *(f"- {title}: {found.config.name}" for title, found in networks.items()),
         "",
