@@ -25,6 +25,7 @@ SET = data.Dataset(
     ("seven images were drawn",),
     ("insect", "mammal"),
     (0, 0, 1),
+    related=("bee", "cät"),
 )
 
 
@@ -159,8 +160,9 @@ BROKEN = {
     ),
     "no groups": (about(superclass_of=None), r"one of 2 superclasses for each of 3 classes, got \(\)"),
     "other groups": (about(superclass_of=[0, 0, 2]), r"one of 2 superclasses .*got \(0, 0, 2\)"),
+    "unrelated": (about(related=["ant", "elk"]), "related classes ant, elk are not all among its classes"),
     "few classes": (
-        about(class_names=["a", "b"], superclass_of=None, superclass_names=None),
+        about(class_names=["a", "b"], superclass_of=None, superclass_names=None, related=None),
         "train: label 2 of picture 2 is not in 0..1",
     ),
     "first": (gone("train_images_0.npy"), f"'{{}}' holds train_images_1.npy of 'train'; {GAP}"),

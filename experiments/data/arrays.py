@@ -1,8 +1,8 @@
 """Data sets as NumPy files, for machines without tensorflow-datasets: ``python -m experiments.data.arrays``.
 
 A folder holds ``dataset.json`` (``name`` and ``class_names``; where there are any, ``superclass_names``,
-``superclass_of``, ``notes``, the ``digest`` to expect, and a ``split`` that is not ``full``) and of both parts,
-``train`` and ``test``:
+``superclass_of``, ``notes``, ``related`` classes, the ``digest`` to expect, and a ``split`` that is not ``full``)
+and of both parts, ``train`` and ``test``:
 
 - ``train_labels.npy``, integers ``(n,)``;
 - ``train_images.npy``, uint8 ``(n, 32, 32, 3)``, or parts of it that are joined in the order of their numbers,
@@ -34,6 +34,7 @@ _KEYS: dict[str, Any] = {
     "notes": [str],
     "superclass_names": [str],
     "superclass_of": [int],
+    "related": [str],
     "digest": str,
     "split": str,
 }

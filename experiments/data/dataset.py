@@ -30,9 +30,10 @@ class Dataset:
       superclass_names: A name a group of classes; empty where the set has none.
       superclass_of: The group of every class.
       split: One of ``SPLITS``.
+      related: Names of classes that are worth seeing side by side; empty where the source knows none.
 
     Raises:
-      ValueError: If a part is empty, shapes disagree, or a label or group is out of range.
+      ValueError: If a part is empty, shapes disagree, a label or group is out of range, or a related class is none.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Dataset:
     superclass_names: tuple[str, ...] = ()
     superclass_of: tuple[int, ...] = ()
     split: str = FULL
+    related: tuple[str, ...] = ()
 
     def __post_init__(self):
         check_split(self.split)
@@ -78,6 +80,16 @@ class Dataset:
                 f"Data set {self.name!r}: wanted one of {groups} superclasses for each of {self.classes} "
                 f"classes, got {reprlib.repr(self.superclass_of)}."
             )
+
+        if not set(self.related) <= set(self.class_names):
+            raise ValueError(
+                f"Data set {self.name!r}: related classes {', '.join(self.related)} are not all among its classes."
+            )
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """The classes that figures of a few show: those that are related, or the first three."""
+        return self.related or self.class_names[:3]
 
     @property
     def classes(self) -> int:

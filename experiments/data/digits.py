@@ -9,6 +9,8 @@ import numpy as np
 from experiments.data.dataset import FULL, Dataset, assembled, parts_of
 from experiments.data.images import Decoder
 
+_RELATED = ("3", "5", "8")
+
 
 def read(location: str, *, split: str = FULL, **_: Any) -> Dataset:
     """All 1,797 digits; every fifth of a class is for testing."""
@@ -29,4 +31,4 @@ def read(location: str, *, split: str = FULL, **_: Any) -> Dataset:
         images = [decode.convert(Image.fromarray(image), "digit") for image in grey[chosen]]
         arrays |= {f"{part}_images": np.stack(images), f"{part}_labels": labels[chosen]}
     names = tuple(str(label) for label in range(10))
-    return assembled("digits", split, arrays, class_names=names, notes=decode.notes)
+    return assembled("digits", split, arrays, class_names=names, notes=decode.notes, related=_RELATED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import os
 import pathlib
@@ -16,6 +17,12 @@ from experiments.data.images import Decoder
 
 # Errors of tensorflow-datasets, by name: it is imported only where it is needed.
 _DOWNLOAD_ERRORS = ("DownloadError", "ExtractError", "NonMatchingChecksumError")
+# Classes worth seeing side by side, of sets that are known.
+_RELATED = {
+    "cifar100": ("maple_tree", "palm_tree", "pine_tree"),
+    "cifar10": ("cat", "dog", "horse"),
+    "tinyimagenet100": ("tabby", "persian_cat", "egyptian_cat"),
+}
 
 
 def read(
@@ -49,7 +56,9 @@ def read(
             "with train/<class>/* and test/<class>/*."
         )
     stamp = (prepared / "dataset_info.json").read_text()
-    return cached([str(prepared.resolve()), split, stamp], lambda: _read_tfds(name, prepared, split), cache)
+    data = cached([str(prepared.resolve()), split, stamp], lambda: _read_tfds(name, prepared, split), cache)
+    related = _RELATED.get(name, ())
+    return dataclasses.replace(data, related=related if set(related) <= set(data.class_names) else ())
 
 
 def _present(folder: pathlib.Path) -> list[str]:

@@ -17,14 +17,6 @@ from experiments.inspect.tables import magnitude_table, measure, topography_tabl
 from experiments.machine.files import write_json
 from experiments.run.progress import Reporter
 
-# Three related classes, by data set, for Figure 3; the first three of others.
-_RELATED = {
-    "cifar100": ("maple_tree", "palm_tree", "pine_tree"),
-    "cifar10": ("cat", "dog", "horse"),
-    "tinyimagenet100": ("tabby", "persian_cat", "egyptian_cat"),
-    "digits": ("3", "5", "8"),
-}
-
 
 @click.command()
 @click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=pathlib.Path))
@@ -134,7 +126,7 @@ def _layer(name: str | None, networks: dict[str, Network]) -> str:
 
 def _chosen(classes: str | None, data: datasets.Dataset) -> dict[str, int]:
     """The indices of Figure 3's classes, by name."""
-    names = tuple(classes.split(",")) if classes else _RELATED.get(data.name, data.class_names[:3])
+    names = tuple(classes.split(",")) if classes else data.compared
     for name in names:
         if name not in data.class_names:
             raise ValueError(f"Unknown class {name!r}. Known: {', '.join(data.class_names)}.")
