@@ -19,7 +19,7 @@ import click
 
 from experiments import config as configs
 from experiments import data as datasets
-from experiments import models
+from experiments import nets
 from experiments.machine import hosts
 from experiments.machine.process import keep_freed_memory
 
@@ -110,7 +110,7 @@ class Options:
 
 _OPTIONS = (
     click.option(
-        "--net", default="vgg11", show_default=True, metavar="|".join(models.NETS), help="Which network."
+        "--net", default="vgg11", show_default=True, metavar="|".join(nets.NETS), help="Which network."
     ),
     click.option(
         "--data",

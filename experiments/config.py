@@ -13,9 +13,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments import models
+from experiments import nets
 from experiments.data import FULL, SPLITS, Dataset
-from experiments.models import wrn
 from lgnn_jax import ConvLayout, Window, decreasing_sigma, lgnn
 
 VARIANTS = ("baseline", "constant", "decreasing")
@@ -57,7 +56,7 @@ class RunConfig:
     """Everything that decides the result of one run, and nothing else: no path, no hardware.
 
     Args:
-      net: One of ``experiments.models.NETS``.
+      net: One of ``experiments.nets.NETS``.
       data: The data set's name.
       data_digest: SHA-256 of its pictures and labels, shortened.
       variant: ``baseline`` (no smoothing), ``constant`` or ``decreasing`` (equation 4).
@@ -110,11 +109,11 @@ class RunConfig:
 
     def __post_init__(self):
         for name, known in (
-            ("net", models.NETS),
+            ("net", nets.NETS),
             ("variant", VARIANTS),
             ("schedule", SCHEDULES),
             ("precision", tuple(PRECISIONS)),
-            ("scope", tuple(wrn.SCOPES)),
+            ("scope", nets.SCOPES),
             ("split", SPLITS),
         ):
             if getattr(self, name) not in known:
@@ -129,7 +128,7 @@ class RunConfig:
             raise ValueError(f"weight_decay must be at least 0, got {self.weight_decay}.")
         if self.seed < 0:
             raise ValueError(f"seed must be at least 0, got {self.seed}.")
-        if self.scope != "all" and not self.net.startswith("wrn"):
+        if self.scope not in nets.NETS[self.net].scopes:
             raise ValueError(
                 f"scope {self.scope!r} is for wide residual networks; {self.net} has only 'all'."
             )
@@ -153,7 +152,7 @@ class RunConfig:
     @property
     def layout(self) -> ConvLayout:
         """Which convolutions are smoothed, on which grids."""
-        return dataclasses.replace(self.measured_layout, where=wrn.SCOPES[self.scope])
+        return dataclasses.replace(self.measured_layout, where=nets.NETS[self.net].scopes[self.scope])
 
     @property
     def measured_layout(self) -> ConvLayout:
@@ -263,7 +262,7 @@ class RunConfig:
 @functools.cache
 def _parameter_shapes(net: str, width: float) -> Any:
     """Shapes of a network's parameters, whose convolutions depend on no data: tables ask for those of one often."""
-    module = models.build(net, 10, width)
+    module = nets.build(net, 10, width)
     return jax.eval_shape(
         lambda x: module.init(jax.random.key(0), x, train=False), jnp.zeros((1, 32, 32, 3))
     )["params"]

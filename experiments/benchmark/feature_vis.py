@@ -12,14 +12,14 @@ import click
 import jax
 import numpy as np
 
-from experiments import cli, models
+from experiments import cli, nets
 from experiments import data as datasets
 from experiments.benchmark import peer
 from experiments.benchmark.timing import machine
 from experiments.campaign import report
 from experiments.config import RunConfig
 from experiments.inspect.networks import read_config
-from experiments.models import vgg
+from experiments.nets import vgg
 from experiments.run.augment import normalise
 from experiments.run.weights import load_weights
 from lgnn_jax.inspect import LUCID, SMALL, Setting, linen_responses, mean_activations, visualise
@@ -163,11 +163,11 @@ def load(
         )
     convolutions = [size for size in vgg.LAYERS[config.net] if size != "M"]
     known = [f"conv_{index}" for index in range(len(convolutions))]
-    layer = known[-1] if layer is None else layer.removesuffix("/kernel")
+    layer = known[-1] if layer is None else nets.layer_name(layer)
     if layer not in known:
         raise ValueError(f"Unknown layer {layer!r}. Known: {', '.join(known)}.")
     variables = load_weights(folder)
-    module = models.build(config.net, loaded.classes, config.width)
+    module = nets.build(config.net, loaded.classes, config.width)
     raw = linen_responses(module, variables, [layer], train=False)
     mean, deviation = (np.float32(statistic) for statistic in loaded.statistics())
     width = variables["params"][layer]["kernel"].shape[-1]

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from experiments import cli
+from experiments import cli, nets
 from experiments import data as datasets
 from experiments.inspect.atlas import write_atlas
 from experiments.inspect.figures import Shown, draw
@@ -98,7 +98,7 @@ def main(
             scores[title] = measure(networks[title], loaded, progress)
             seen[title] = {}
             for path in found.layers if setting != "none" else ():
-                progress.begin(f"{title}: pictures of {path.removesuffix('/kernel')}", title)
+                progress.begin(f"{title}: pictures of {nets.layer_name(path)}", title)
                 seen[title][path] = pictures(found, path, SETTINGS[setting], progress)
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "topography.json", scores)
@@ -114,12 +114,13 @@ def main(
 
 def _layer(name: str | None, networks: dict[str, Network]) -> str:
     """The layer to draw, as a kernel's path."""
-    layers = next(iter(networks.values())).layers
+    first = next(iter(networks.values()))
+    layers, role = first.layers, nets.NETS[first.config.net].role
     if name is None:
-        return [layer for layer in layers if "shortcut" not in layer][-1]
-    path = name if name in layers else f"{name}/kernel"
+        return [layer for layer in layers if role(layer) != nets.SHORTCUT][-1]
+    path = nets.kernel_path(name)
     if path not in layers:
-        known = ", ".join(layer.removesuffix("/kernel") for layer in layers)
+        known = ", ".join(map(nets.layer_name, layers))
         raise ValueError(f"Unknown layer {name!r}. Known: {known}.")
     return path
 

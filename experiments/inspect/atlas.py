@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from experiments import data as datasets
+from experiments import nets
 from experiments.inspect.networks import Network
 from lgnn_jax.inspect import FeatureVisualisation, atlas
 
@@ -26,7 +27,7 @@ def write_atlas(
                 title,
                 [
                     atlas.layer(
-                        layer.removesuffix("/kernel"),
+                        nets.layer_name(layer),
                         kernel,
                         grid,
                         found.responses[layer],

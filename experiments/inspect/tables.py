@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from experiments import data as datasets
+from experiments import nets
 from experiments.campaign import report
 from experiments.inspect.networks import PARTS, Network
 from experiments.run.progress import Reporter
@@ -111,7 +112,7 @@ def topography_table(
     for metric in metrics:
         rows = [
             [
-                layer.removesuffix("/kernel"),
+                nets.layer_name(layer),
                 *(_cell(network[layer]["metrics"][metric]) for network in scores.values()),
             ]
             for layer in first
@@ -120,7 +121,7 @@ def topography_table(
         lines += [f"### {metric}", "", meaning, "", *report.table(["layer", *scores], rows), ""]
     rows = [
         [
-            layer.removesuffix("/kernel"),
+            nets.layer_name(layer),
             *(_guard(network[layer]) for network in scores.values()),
         ]
         for layer in first
