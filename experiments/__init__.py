@@ -2,6 +2,6 @@
 
 Commands are ``reproduce`` (tables and figures), ``train`` (one run), ``inspect`` (a look inside finished ones),
 ``benchmark`` and ``soak``. What they are made of, where each uses those after it: ``campaign`` (many runs), ``run``
-(one), ``cli`` (options and errors), ``config`` (what decides a run), ``models``, ``data``, and ``machine`` (files,
+(one), ``cli`` (options and errors), ``config`` (what decides a run), ``nets``, ``data``, and ``machine`` (files,
 processes, hosts).
 """

@@ -19,7 +19,7 @@ import click
 
 from experiments import config as configs
 from experiments import data as datasets
-from experiments import models
+from experiments import nets
 from experiments.machine import hosts
 from experiments.machine.process import keep_freed_memory
 
@@ -87,7 +87,12 @@ class Options:
         if self.data != "digits":
             say(f"reading {self.data} ...")
         with usage_errors():
-            loaded = datasets.load(self.data, data_dir=self.data_dir, download=self.download)
+            loaded = datasets.load(
+                self.data,
+                split=self.overrides.get("split") or datasets.FULL,
+                data_dir=self.data_dir,
+                download=self.download,
+            )
         say(
             f"{loaded.name}: {len(loaded.train_labels)} training and {len(loaded.test_labels)} test pictures, "
             f"{loaded.classes} classes",
@@ -105,7 +110,7 @@ class Options:
 
 _OPTIONS = (
     click.option(
-        "--net", default="vgg11", show_default=True, metavar="|".join(models.NETS), help="Which network."
+        "--net", default="vgg11", show_default=True, metavar="|".join(nets.NETS), help="Which network."
     ),
     click.option(
         "--data",
@@ -115,6 +120,12 @@ _OPTIONS = (
         help="digits (embedded), folder:PATH (a folder or zip with train/<class>/* and test/<class>/*), "
         "npy:DIR (arrays that python -m experiments.data.arrays wrote), or an image-classification set of "
         "tensorflow-datasets such as cifar100.",
+    ),
+    click.option(
+        "--split",
+        type=click.Choice(datasets.SPLITS),
+        help="full (as published), or development (a tenth of the training images of every class stands in for the "
+        "test set, which is not read).  [default: full]",
     ),
     click.option(
         "--data-dir",

@@ -13,9 +13,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments import models
-from experiments.data import Dataset
-from experiments.models import wrn
+from experiments import nets
+from experiments.data import FULL, SPLITS, Dataset
 from lgnn_jax import ConvLayout, Window, decreasing_sigma, lgnn
 
 VARIANTS = ("baseline", "constant", "decreasing")
@@ -57,7 +56,7 @@ class RunConfig:
     """Everything that decides the result of one run, and nothing else: no path, no hardware.
 
     Args:
-      net: One of ``experiments.models.NETS``.
+      net: One of ``experiments.nets.NETS``.
       data: The data set's name.
       data_digest: SHA-256 of its pictures and labels, shortened.
       variant: ``baseline`` (no smoothing), ``constant`` or ``decreasing`` (equation 4).
@@ -79,6 +78,7 @@ class RunConfig:
       momentum: Of SGD.
       precision: What the network computes in, ``float32`` or ``bf16`` (bfloat16); its parameters and
         statistics, the loss and the optimizer are float32 in either case.
+      split: Of the data set, ``full`` or ``development``.
 
     Raises:
       ValueError: If a value is unknown or out of range.
@@ -105,14 +105,16 @@ class RunConfig:
     sync_bn: bool = False
     momentum: float = 0.9
     precision: str = "float32"
+    split: str = FULL
 
     def __post_init__(self):
         for name, known in (
-            ("net", models.NETS),
+            ("net", nets.NETS),
             ("variant", VARIANTS),
             ("schedule", SCHEDULES),
             ("precision", tuple(PRECISIONS)),
-            ("scope", tuple(wrn.SCOPES)),
+            ("scope", nets.SCOPES),
+            ("split", SPLITS),
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"Unknown {name} {getattr(self, name)!r}. Known: {', '.join(known)}.")
@@ -126,7 +128,7 @@ class RunConfig:
             raise ValueError(f"weight_decay must be at least 0, got {self.weight_decay}.")
         if self.seed < 0:
             raise ValueError(f"seed must be at least 0, got {self.seed}.")
-        if self.scope != "all" and not self.net.startswith("wrn"):
+        if self.scope not in nets.NETS[self.net].scopes:
             raise ValueError(
                 f"scope {self.scope!r} is for wide residual networks; {self.net} has only 'all'."
             )
@@ -150,7 +152,7 @@ class RunConfig:
     @property
     def layout(self) -> ConvLayout:
         """Which convolutions are smoothed, on which grids."""
-        return dataclasses.replace(self.measured_layout, where=wrn.SCOPES[self.scope])
+        return dataclasses.replace(self.measured_layout, where=nets.NETS[self.net].scopes[self.scope])
 
     @property
     def measured_layout(self) -> ConvLayout:
@@ -159,13 +161,21 @@ class RunConfig:
 
     @property
     def how(self) -> str:
-        """What a table's title says of a run that is less than the paper's: its width and its precision."""
+        """What a table's title says of a run that is less than the paper's: its width, precision and split."""
         width = "" if self.width == 1 else f" at {self.width:g} of the width"
-        return width + ("" if self.precision == "float32" else " in bfloat16")
+        precision = "" if self.precision == "float32" else " in bfloat16"
+        return width + precision + ("" if self.split == FULL else f" ({self.split} split)")
+
+    def flat(self) -> dict[str, Any]:
+        """The settings as in ``config.json``; without what came later, where it is as before."""
+        fields = dataclasses.asdict(self)
+        if self.split == FULL:
+            del fields["split"]
+        return fields
 
     def identity(self) -> dict[str, Any]:
         """What decides the result; a baseline depends on no neighbourhood, but is measured on its torus."""
-        fields = dataclasses.asdict(self)
+        fields = self.flat()
         if self.variant == "baseline":
             for name in ("sigma", "window", "scope", *(("boundary",) if self.boundary == "edge" else ())):
                 del fields[name]
@@ -173,8 +183,9 @@ class RunConfig:
 
     @property
     def set_name(self) -> str:
-        """The data set's name, as a part of file names."""
-        return "".join(c if c.isalnum() or c in "-_" else "-" for c in self.data)
+        """The data set's name and split, as a part of file names."""
+        name = "".join(c if c.isalnum() or c in "-_" else "-" for c in self.data)
+        return name + ("" if self.split == FULL else f"-{self.split}")
 
     @property
     def subject(self) -> str:
@@ -251,7 +262,7 @@ class RunConfig:
 @functools.cache
 def _parameter_shapes(net: str, width: float) -> Any:
     """Shapes of a network's parameters, whose convolutions depend on no data: tables ask for those of one often."""
-    module = models.build(net, 10, width)
+    module = nets.build(net, 10, width)
     return jax.eval_shape(
         lambda x: module.init(jax.random.key(0), x, train=False), jnp.zeros((1, 32, 32, 3))
     )["params"]
@@ -270,7 +281,7 @@ def configure(data: Dataset, **fields: Any) -> tuple[RunConfig, tuple[str, ...]]
     Raises:
       ValueError: As there, and if the set has fewer training pictures than a batch.
     """
-    foreseen, notes = foresee(data.name, **fields)
+    foreseen, notes = foresee(data.name, **fields | {"split": data.split})
     if len(data.train_labels) < foreseen.batch:
         raise ValueError(
             f"Data set {data.name!r} has {len(data.train_labels)} training pictures, fewer than a batch "

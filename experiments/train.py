@@ -84,7 +84,7 @@ def _make(
     report.begin(config.name, f"{config.variant} s{config.seed}")
     if hosts.first():
         origin.sign(folder)
-        write_json(folder / results.CONFIG, dataclasses.asdict(config))
+        write_json(folder / results.CONFIG, config.flat())
     # Where there are several hosts, JAX takes SIGTERM itself, so that they stop after the same step.
     numbers = () if hosts.several() else (signal.SIGINT, signal.SIGTERM)
     with Checkpoints(folder, config, every, report.say) as checkpoints, StopSignals(*numbers) as signals:

@@ -25,6 +25,7 @@ SET = data.Dataset(
     ("seven images were drawn",),
     ("insect", "mammal"),
     (0, 0, 1),
+    related=("bee", "cät"),
 )
 
 
@@ -159,35 +160,36 @@ BROKEN = {
     ),
     "no groups": (about(superclass_of=None), r"one of 2 superclasses for each of 3 classes, got \(\)"),
     "other groups": (about(superclass_of=[0, 0, 2]), r"one of 2 superclasses .*got \(0, 0, 2\)"),
+    "unrelated": (about(related=["ant", "elk"]), "related classes ant, elk are not all among its classes"),
     "few classes": (
-        about(class_names=["a", "b"], superclass_of=None, superclass_names=None),
+        about(class_names=["a", "b"], superclass_of=None, superclass_names=None, related=None),
         "train: label 2 of picture 2 is not in 0..1",
     ),
-    "first": (gone("train_images_0.npy"), f"'{{}}' holds train_images_1.npy of split 'train'; {GAP}"),
+    "first": (gone("train_images_0.npy"), f"'{{}}' holds train_images_1.npy of 'train'; {GAP}"),
     "last": (
         gone("train_images_1.npy"),
-        "'{}' holds 7 labels and 4 images of split 'train', in train_images_0.npy; wanted as many of both. Copy",
+        "'{}' holds 7 labels and 4 images of 'train', in train_images_0.npy; wanted as many of both. Copy",
     ),
     "gap": (
         renamed("train_images_1.npy", "train_images_2.npy"),
-        f"holds train_images_0.npy, train_images_2.npy of split 'train'; {GAP}",
+        f"holds train_images_0.npy, train_images_2.npy of 'train'; {GAP}",
     ),
     "padded": (
         renamed("train_images_1.npy", "train_images_01.npy"),
-        "train_images_01.npy of split 'train'; w",
+        "train_images_01.npy of 'train'; w",
     ),
     "whole too": (saved("train_images.npy", SET.train_images), f"train_images.npy, {PARTS} of .*; {GAP}"),
     "twice": (
         lambda folder: np.savez(folder / "train_images_1.npz", SET.train_images[4:]),
-        f"{PARTS}, train_images_1.npz of split 'train'; {GAP}",
+        f"{PARTS}, train_images_1.npz of 'train'; {GAP}",
     ),
     "no images": (
         lambda folder: [file.unlink() for file in folder.glob("test_images*")],
-        "'{}' holds no images of split 'test'; wanted test_images.npy, or test_images_0.npy",
+        "'{}' holds no images of 'test'; wanted test_images.npy, or test_images_0.npy",
     ),
     "no labels": (gone("test_labels.npy"), "'{}' has no test_labels.npy; copy it there"),
     "more": (saved("train_images_2.npy", SET.test_images), f"7 labels and 10 images of .*, in {PARTS}, "),
-    "labels": (saved("test_labels.npy", SET.test_labels[:2]), "2 labels and 3 images of split 'test'"),
+    "labels": (saved("test_labels.npy", SET.test_labels[:2]), "2 labels and 3 images of 'test'"),
     "label type": (
         saved("test_labels.npy", SET.test_labels + 0.5),
         r"'{}/test_labels.npy' holds float64 of shape \(3,\); wanted integers of shape \(n,\). Write it again",

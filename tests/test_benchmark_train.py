@@ -9,12 +9,12 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import cli, models
+from experiments import cli, nets
 from experiments import config as configs
 from experiments.benchmark import __main__ as benchmark
 from experiments.benchmark import noise, peer_nets, profile, timing, train
 from experiments.config import configure
-from experiments.models import vgg
+from experiments.nets import vgg
 from experiments.run.augment import PAD
 
 TINY = ["--width", "0.0625", "--batch", "8", "--inference-batch", "8", "--repeats", "2"]
@@ -195,7 +195,7 @@ def network(net):
     """A tiny network of ours with running statistics of its own, and its configuration and data."""
     data = noise.pictures(8, 8)
     config, _ = configure(data, net=net, variant="baseline", batch=8, width=0.125, flip=True)
-    module = models.build(net, data.classes, config.width)
+    module = nets.build(net, data.classes, config.width)
     if net.startswith("wrn"):
         module = module.clone(dropout=0.0)
     draw = np.random.default_rng(1)

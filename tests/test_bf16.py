@@ -8,9 +8,9 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import models
+from experiments import nets
 from experiments.config import configure
-from experiments.models import patches, winograd
+from experiments.nets.fast_cpu import patches, winograd
 from experiments.run.step import PlacedData, Trainer, order
 from tests.test_step import pictures
 
@@ -36,7 +36,7 @@ def test_a_step_keeps_everything_in_float32():
 
 @pytest.mark.parametrize("net, width", NETS)
 def test_layers_compute_in_bfloat16_and_scores_come_in_float32(net, width):
-    module = models.build(net, 7, width, dtype=jnp.bfloat16)
+    module = nets.build(net, 7, width, dtype=jnp.bfloat16)
 
     def apply(x):
         variables = module.init(jax.random.key(0), x, train=False)
@@ -65,8 +65,8 @@ def test_gradients_point_where_those_of_float32_do(net, width):
     draw = np.random.default_rng(0)
     x = jnp.asarray(draw.standard_normal((32, 32, 32, 3)), jnp.float32)
     labels = jnp.asarray(draw.integers(0, 7, 32))
-    nets = [models.build(net, 7, width, dtype=dtype) for dtype in (jnp.float32, jnp.bfloat16)]
-    variables = jax.jit(lambda: nets[0].init(jax.random.key(0), x[:1], train=False))()
+    both = [nets.build(net, 7, width, dtype=dtype) for dtype in (jnp.float32, jnp.bfloat16)]
+    variables = jax.jit(lambda: both[0].init(jax.random.key(0), x[:1], train=False))()
 
     def gradient(module):
         def loss(params):
@@ -81,7 +81,7 @@ def test_gradients_point_where_those_of_float32_do(net, width):
 
         return jax.jit(jax.grad(loss))(variables["params"])
 
-    exact, rounded = map(gradient, nets)
+    exact, rounded = map(gradient, both)
     a, b = (np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)]) for tree in (exact, rounded))
     assert types(rounded) == {jnp.dtype("float32")} and (a != b).any()
     assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) > 0.99

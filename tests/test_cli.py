@@ -11,7 +11,19 @@ from PIL import Image
 from experiments import cli, reproduce, train
 
 ROOT = pathlib.Path(__file__).parents[1]
-SHARED = ("net", "data", "data-dir", "download", "width", "epochs", "batch", "lr", "weight-decay", "sigma")
+SHARED = (
+    "net",
+    "data",
+    "split",
+    "data-dir",
+    "download",
+    "width",
+    "epochs",
+    "batch",
+    "lr",
+    "weight-decay",
+    "sigma",
+)
 SHARED += ("window", "boundary", "grids", "scope", "sync-bn", "precision", "out", "help")
 SHARED += ("checkpoint-every", "coordinator", "hosts", "host")
 OWN = {train: ("variant", "seed"), reproduce: ("variants", "seeds")}

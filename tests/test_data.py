@@ -331,6 +331,26 @@ def test_coarse_labels_are_superclasses_if_every_class_has_one(tmp_path):
             assert loaded.superclass_names == (("animal", "thing") if expected else ())
 
 
+TREES = ("maple_tree", "palm_tree", "pine_tree")
+
+
+def test_related_classes_are_declared_by_the_set_and_not_by_a_name(tmp_path):
+    assert load("digits").compared == ("3", "5", "8")
+    images = ("image", "label")
+    for name, classes, wanted in (
+        ("cifar100", ("elm", *TREES), TREES),
+        ("cifar100", ("elm", *TREES[:2]), ()),
+        ("other", ("elm", *TREES), ()),
+    ):
+        features = FEATURES | {"label": tfds.features.ClassLabel(names=classes)}
+        prepare(tmp_path / f"{len(classes)}", name, features=features, keys=images)
+        loaded = load(name, data_dir=str(tmp_path / f"{len(classes)}"))
+        assert (loaded.related, loaded.compared) == (wanted, wanted or ("elm", *TREES[:2]))
+    named = {f"{part}/{name}/1.png": png(FOUR[0]) for part in ("train", "test") for name in ("elm", *TREES)}
+    for called in ("cifar100", "digits"):
+        assert load(f"folder:{write(tmp_path / called, named)}").compared == ("elm", *TREES[:2])
+
+
 def test_validation_stands_in_for_a_missing_test_split(tmp_path):
     content = prepare(tmp_path, splits=("train", "validation"))
     loaded = load("tiny", data_dir=str(tmp_path))
@@ -609,6 +629,9 @@ def test_a_corrupt_cache_is_replaced(tmp_path, cache, decoded, corruption):
         ({"test_images": FOUR[3:, :16]}, "test: wanted 1 uint8 pictures of 32x32x3, got"),
         ({"test_images": FOUR[3:].astype(np.float32)}, "test: wanted 1 uint8 .* got float32"),
         ({"class_names": ("a",)}, "1 classes; at least 2 needed"),
+        ({"related": ("a", "c")}, "related classes a, c are not all among its classes"),
+        ({"superclass_names": ("x",)}, r"one of 1 superclasses for each of 2 classes, got \(\)"),
+        ({"superclass_of": (0, 0)}, r"one of 0 superclasses for each of 2 classes, got \(0, 0\)"),
     ],
 )
 def test_sets_that_do_not_fit_together(changes, words):

@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from experiments import models
+from experiments import nets
 from experiments.campaign import plan
 from experiments.campaign.paper import FIGURES, TABLES, Table, comparable
 from experiments.config import PAPER, configure
@@ -110,7 +110,7 @@ def test_multiply_adds_by_hand_at_another_width_and_of_a_whole_run(whole):
     layers = [side**2 * 9 * inputs * outputs for side, inputs, outputs in sizes]
     forward = sum(layers) + 32 * 10
     assert plan.multiply_adds("vgg11", 10, 1 / 16) == 3 * forward - layers[0]
-    assert set(models.NETS) == set(PAPER)
+    assert set(nets.NETS) == set(PAPER)
 
     class Placed:
         classes, train_examples, test_examples = 10, 100, 7

@@ -9,7 +9,7 @@ from flax import nnx
 from matplotlib.figure import Figure
 from sklearn.linear_model import LogisticRegression
 
-from experiments import models
+from experiments import nets
 from lgnn_jax import Grid
 from lgnn_jax.inspect import (
     Region,
@@ -210,7 +210,7 @@ def test_grids_superclasses_and_single_images_that_do_not_fit_are_refused():
 @pytest.fixture(scope="module", params=["vgg11", "wrn16-8"])
 def network(request):
     """A network with weights and running statistics as no initialisation gives them, and images."""
-    module = models.build(request.param, classes=7, width=1 / 16)
+    module = nets.build(request.param, classes=7, width=1 / 16)
     images = noise(2, 32, 32, 3, seed=3)
     shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), images, train=False))
     variables = jax.tree.map(lambda leaf: 0.3 * noise(*leaf.shape) ** 2 + 0.1, shapes)

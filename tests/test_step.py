@@ -7,7 +7,7 @@ import optax
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from experiments import models
+from experiments import nets
 from experiments.config import configure
 from experiments.data import Dataset
 from experiments.run.step import (
@@ -50,8 +50,8 @@ def test_an_epoch_sees_every_example_at_most_once_and_drops_another_remainder_ea
 def trained(net, width, steps, devices, batch=16, sync_bn=True):
     """The state after some steps, on the first ``devices`` devices."""
     data = pictures()
-    module = models.build(net, data.classes, width, bn_axis=AXIS if sync_bn else None)
-    plain = models.build(net, data.classes, width)
+    module = nets.build(net, data.classes, width, bn_axis=AXIS if sync_bn else None)
+    plain = nets.build(net, data.classes, width)
     tx = optax.chain(lgnn(0.5), optax.add_decayed_weights(1e-3), optax.sgd(0.05))
     step = make_step(module, tx, padding="reflect", flip=True)
     chosen = jax.local_devices()[:devices]

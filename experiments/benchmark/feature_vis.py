@@ -12,14 +12,14 @@ import click
 import jax
 import numpy as np
 
-from experiments import cli, models
+from experiments import cli, nets
 from experiments import data as datasets
 from experiments.benchmark import peer
 from experiments.benchmark.timing import machine
 from experiments.campaign import report
 from experiments.config import RunConfig
 from experiments.inspect.networks import read_config
-from experiments.models import vgg
+from experiments.nets import vgg
 from experiments.run.augment import normalise
 from experiments.run.weights import load_weights
 from lgnn_jax.inspect import LUCID, SMALL, Setting, linen_responses, mean_activations, visualise
@@ -155,7 +155,7 @@ def load(
     config = read_config(folder)
     if config.net not in vgg.LAYERS:
         raise ValueError(f"The run's net must be {' or '.join(vgg.LAYERS)}, got {config.net}.")
-    loaded = datasets.load(data or config.data, data_dir=data_dir)
+    loaded = datasets.load(data or config.data, split=config.split, data_dir=data_dir)
     if loaded.digest != config.data_digest:
         raise ValueError(
             f"{folder.name} was trained on other pictures than {loaded.name!r} now holds. Give its own with "
@@ -163,11 +163,11 @@ def load(
         )
     convolutions = [size for size in vgg.LAYERS[config.net] if size != "M"]
     known = [f"conv_{index}" for index in range(len(convolutions))]
-    layer = known[-1] if layer is None else layer.removesuffix("/kernel")
+    layer = known[-1] if layer is None else nets.layer_name(layer)
     if layer not in known:
         raise ValueError(f"Unknown layer {layer!r}. Known: {', '.join(known)}.")
     variables = load_weights(folder)
-    module = models.build(config.net, loaded.classes, config.width)
+    module = nets.build(config.net, loaded.classes, config.width)
     raw = linen_responses(module, variables, [layer], train=False)
     mean, deviation = (np.float32(statistic) for statistic in loaded.statistics())
     width = variables["params"][layer]["kernel"].shape[-1]

@@ -14,17 +14,18 @@ import numpy as np
 import optax
 from jax import lax
 
-from experiments import cli, models
+from experiments import cli
 from experiments.benchmark import noise
 from experiments.benchmark.timing import Call, compiled, interleaved, machine
 from experiments.campaign import report
+from experiments.nets import NETS, build
 from lgnn_jax import ConvLayout, Grid, lgnn
 
 
 @click.command("filter")
 @click.option(
     "--nets",
-    default=",".join(models.NETS),
+    default=",".join(NETS),
     show_default=True,
     help="Networks whose gradients are smoothed, at full width and 100 classes.",
 )
@@ -50,7 +51,7 @@ def filter_command(nets: str, repeats: int, batches: str, no_steps: bool) -> Non
         sizes = [int(size) for size in batches.split(",")]
     except ValueError:
         raise click.UsageError(f"--batches takes numbers such as 32,128, got {batches!r}.") from None
-    names = noise.chosen(nets, models.NETS, "net")
+    names = noise.chosen(nets, NETS, "net")
     torch = importlib.util.find_spec("torch") is not None
     if not torch:
         cli.say("PyTorch is not installed; its columns stay empty (pip install torch)")
@@ -121,7 +122,7 @@ def _row(name: str, cost: dict[str, Any], steps: dict[int, float]) -> list[str]:
 
 def kernels(net: str) -> list[jax.Array]:
     """Random gradients of a network's parameters, in the order of its tree."""
-    module = models.build(net)
+    module = build(net)
     shapes = jax.eval_shape(
         lambda x: module.init(jax.random.key(0), x, train=False), jnp.zeros((1, 32, 32, 3))
     )

@@ -9,7 +9,7 @@ import click
 import numpy as np
 
 from experiments.config import configure
-from experiments.data import Dataset
+from experiments.data import SIZE, Dataset
 from experiments.run.step import PlacedData, Trainer, TrainState, order
 
 
@@ -27,7 +27,7 @@ def chosen(names: str, known: Sequence[str], what: str) -> list[str]:
 
 def pictures(train: int, test: int = 1) -> Dataset:
     """Noise in 100 classes."""
-    images = np.random.default_rng(0).integers(0, 256, (train + test, 32, 32, 3), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (train + test, SIZE, SIZE, 3), dtype=np.uint8)
     labels = np.arange(train + test, dtype=np.int32) % 100
     return Dataset(
         "noise",

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.models import vgg
+from experiments.nets import vgg
 from lgnn_jax.inspect import Setting
 
 _EPSILON = 1e-5  # Of our networks' batch normalisation.

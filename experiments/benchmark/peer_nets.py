@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments import nets
 from experiments.config import RunConfig
 from experiments.data import Dataset
-from experiments.models import vgg, wrn
-from experiments.models.common import scaled
+from experiments.nets import vgg, wrn
+from experiments.nets.layers import scaled
 from experiments.run.augment import PAD
 
 
@@ -35,7 +36,7 @@ def settings(*, compiled: bool, bf16: bool) -> Iterator[Setting]:
 
 
 def build(net: str, classes: int, width: float = 1.0) -> Any:
-    """One of ``experiments.models.NETS`` in PyTorch, with its layers named as there."""
+    """One of ``experiments.nets.NETS`` in PyTorch, with its layers named as there."""
     return _vgg(net, classes, width) if net in vgg.LAYERS else _wide_resnet(net, classes, width)
 
 
@@ -157,7 +158,7 @@ class Trainer:
             torch.backends.cudnn.benchmark = True
             torch.set_float32_matmul_precision("high")
         self._format = torch.channels_last if setting.channels_last else torch.contiguous_format
-        self._padding = "reflect" if config.net.startswith("wrn") else "constant"
+        self._padding = nets.NETS[config.net].padding
         self.net = build(config.net, data.classes, config.width).to(device, memory_format=self._format)
         self._forward = torch.compile(self.net) if setting.compiled else self.net
         self.optimizer = torch.optim.SGD(

@@ -12,13 +12,15 @@ from typing import Any, NamedTuple
 
 import jax
 
+from experiments import nets
 from experiments.benchmark.noise import Training
 
 PRODUCTS, COPIES, NORM = "matrix products", "patches, transforms", "batch norm, elementwise"
 POOL, AUGMENTATION, OPTIMIZER, OTHER = "pooling", "augmentation", "optimizer, lgnn", "other"
 GROUPS = (PRODUCTS, COPIES, NORM, POOL, AUGMENTATION, OPTIMIZER, OTHER)
 
-_LAYER = re.compile(r"/(conv_\d+|stem|shortcut|dense)/")
+_LAYERS = {pattern for net in nets.NETS.values() for pattern in net.layers}
+_LAYER = re.compile(f"/({'|'.join(_LAYERS)}|dense)/")
 _POOL = re.compile(
     r"/(cond/branch_\d+_fun|pool|max_pool|reduce_window_max|select_and_scatter_add)\b"
 )  # Not in a layer.

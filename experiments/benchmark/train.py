@@ -11,12 +11,13 @@ from typing import NamedTuple
 import click
 import numpy as np
 
-from experiments import cli, models
+from experiments import cli
 from experiments.benchmark import noise, peer_nets, profile
 from experiments.benchmark.timing import Call, Others, first_calls, interleaved, machine
 from experiments.campaign import report
 from experiments.config import PRECISIONS, RunConfig
 from experiments.data import Dataset
+from experiments.nets import NETS
 
 OURS = {"baseline": "baseline", "LGNN": "constant"}  # What the networks are called, and their variants.
 PEER = "PyTorch"
@@ -60,7 +61,7 @@ class Peer(NamedTuple):
 
 
 @click.command("train")
-@click.option("--nets", default=",".join(models.NETS), show_default=True, help="Networks, for 100 classes.")
+@click.option("--nets", default=",".join(NETS), show_default=True, help="Networks, for 100 classes.")
 @click.option(
     "--batch", default=128, show_default=True, type=click.IntRange(2), help="Pictures a training step."
 )
@@ -117,7 +118,7 @@ def train_command(
     whatever else the machine does meets both. It does not slow both down alike, though: rows compare only
     where other programs have next to none of the CPU. The pictures are noise.
     """
-    names = noise.chosen(nets, models.NETS, "net")
+    names = noise.chosen(nets, NETS, "net")
     kinds = noise.chosen(precisions, PRECISIONS, "precision")
     peer = _peer(torch_compile)
     training, inference, shares = [], [], []

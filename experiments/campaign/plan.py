@@ -9,7 +9,7 @@ import time
 import jax
 import jax.numpy as jnp
 
-from experiments import models
+from experiments import nets
 from experiments.config import RunConfig
 from experiments.run.step import PlacedData, Trainer, order
 
@@ -22,7 +22,7 @@ def forward_multiply_adds(net: str, classes: int, width: float) -> tuple[int, in
 
     Counted are convolutions and the dense layer, which is all but nothing of the rest.
     """
-    module = models.build(net, classes, width)
+    module = nets.build(net, classes, width)
 
     def apply(picture):
         variables = module.init(jax.random.key(0), picture, train=False)

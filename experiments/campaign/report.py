@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments import nets
 from experiments.config import RunConfig
 from experiments.machine.files import write_json
 from experiments.run.results import SUMMARY, spread
@@ -109,7 +110,7 @@ def topography_lines(runs: dict[str, list[Summary]]) -> list[str]:
             ["layer", "grid", *runs],
             [
                 [
-                    row["layer"].removesuffix("/kernel"),
+                    nets.layer_name(row["layer"]),
                     "x".join(map(str, row["grid"])),
                     *(
                         f"{score['value']:.2f} [{score['null_low']:.2f}, {score['null_high']:.2f}]"
@@ -174,16 +175,17 @@ def write(
         variant: convolutions(configs[variant][0], load_weights(paths[0])["params"])
         for variant, paths in folders.items()
     }
-    _draw(layers, out)
+    _draw(layers, configs[next(iter(folders))][0].net, out)
     return table
 
 
-def _draw(layers: dict[str, dict[str, tuple[Grid, np.ndarray]]], out: pathlib.Path) -> None:
-    """Pictures of networks, given as grids and kernels of their layers by variant."""
+def _draw(layers: dict[str, dict[str, tuple[Grid, np.ndarray]]], net: str, out: pathlib.Path) -> None:
+    """Pictures of networks of a kind, given as grids and kernels of their layers by variant."""
     grids = {name: grid for name, (grid, _) in next(iter(layers.values())).items()}
     first = next(iter(grids))
     most = max(grid.units for grid in grids.values())
-    large = next(name for name, grid in grids.items() if grid.units == most and "shortcut" not in name)
+    role = nets.NETS[net].role
+    large = next(name for name, grid in grids.items() if grid.units == most and role(name) != nets.SHORTCUT)
 
     def kernels(name: str) -> dict[str, np.ndarray]:
         return {variant: found[name][1] for variant, found in layers.items()}
@@ -197,9 +199,9 @@ def _draw(layers: dict[str, dict[str, tuple[Grid, np.ndarray]]], out: pathlib.Pa
     chosen = {(rows // 4, columns // 4), (rows // 2, columns // 2), (3 * rows // 4, 3 * columns // 4)}
     units = sorted(row * columns + column for row, column in chosen)
     figure, _ = plots.correlation_maps(kernels(large), grids[large], units)
-    figure.suptitle(f"{large.removesuffix('/kernel')}, first seed", fontsize=11)
+    figure.suptitle(f"{nets.layer_name(large)}, first seed", fontsize=11)
     figure.savefig(out / "correlations.png", dpi=150)
-    short = {name: name.removesuffix("/kernel") for name in spread(list(grids), 8)}
+    short = {name: nets.layer_name(name) for name in spread(list(grids), 8)}
     figure, _ = plots.offset_maps(
         {variant: {short[name]: found[name][1] for name in short} for variant, found in layers.items()},
         {short[name]: grids[name] for name in short},

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib
 
-from experiments.data.dataset import SIZE, Dataset
+from experiments.data.dataset import FULL, SIZE, SPLITS, Dataset, check_split
 
-__all__ = ["SIZE", "SOURCES", "Dataset", "load"]
+__all__ = ["FULL", "SIZE", "SOURCES", "SPLITS", "Dataset", "load"]
 
 # What a source's name begins with, and the module here whose ``read`` gets the rest of it. Modules are imported
 # when they are asked for, since none should need another's packages.
@@ -15,7 +15,12 @@ _OTHERWISE = "tfds"
 
 
 def load(
-    source: str, *, data_dir: str | None = None, download: bool = False, cache: bool = True
+    source: str,
+    *,
+    split: str = FULL,
+    data_dir: str | None = None,
+    download: bool = False,
+    cache: bool = True,
 ) -> Dataset:
     """Reads a data set into memory.
 
@@ -24,6 +29,8 @@ def load(
         ``test/<class>/*``), ``npy:DIR`` (arrays that :func:`experiments.data.arrays.write_arrays` wrote), or
         the name of an image-classification set of tensorflow-datasets, optionally with a config and version
         (``name/config:1.0.0``).
+      split: ``full``, as published, or ``development``: nine tenths of the published training images of every
+        class to train on and the others to test on, always the same. The published test set is not read.
       data_dir: Where tensorflow-datasets keeps its sets; None for its own default.
       download: Whether a set that is not there may be downloaded and prepared.
       cache: Whether decoded images are kept in ``$LGNN_JAX_CACHE`` (default ``~/.cache/lgnn_jax``).
@@ -36,9 +43,12 @@ def load(
       >>> digits = data.load("digits")
       >>> digits.name, digits.classes, digits.train_images.shape
       ('digits', 10, (1433, 32, 32, 3))
+      >>> len(data.load("digits", split="development").train_labels)
+      1290
     """
+    check_split(split)
     begins = source.partition(":")[0] + ":" * (":" in source)
     module = SOURCES.get(begins, _OTHERWISE)
     location = source if module == _OTHERWISE else source[len(begins) :]
     read = importlib.import_module(f"{__name__}.{module}").read
-    return read(location, data_dir=data_dir, download=download, cache=cache)
+    return read(location, split=split, data_dir=data_dir, download=download, cache=cache)

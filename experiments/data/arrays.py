@@ -1,7 +1,8 @@
 """Data sets as NumPy files, for machines without tensorflow-datasets: ``python -m experiments.data.arrays``.
 
 A folder holds ``dataset.json`` (``name`` and ``class_names``; where there are any, ``superclass_names``,
-``superclass_of``, ``notes`` and the ``digest`` to expect) and of both splits, ``train`` and ``test``:
+``superclass_of``, ``notes``, ``related`` classes, the ``digest`` to expect, and a ``split`` that is not ``full``)
+and of both parts, ``train`` and ``test``:
 
 - ``train_labels.npy``, integers ``(n,)``;
 - ``train_images.npy``, uint8 ``(n, 32, 32, 3)``, or parts of it that are joined in the order of their numbers,
@@ -21,7 +22,7 @@ from typing import Any
 import click
 import numpy as np
 
-from experiments.data.dataset import SIZE, Dataset
+from experiments.data.dataset import FULL, SIZE, SPLITS, Dataset, assembled, parts_of
 
 ABOUT = "dataset.json"
 _SUFFIXES = (".npy", ".npz")
@@ -33,30 +34,38 @@ _KEYS: dict[str, Any] = {
     "notes": [str],
     "superclass_names": [str],
     "superclass_of": [int],
+    "related": [str],
     "digest": str,
+    "split": str,
 }
 _NEEDED = ("name", "class_names")
 
 
-def read(location: str, **_: Any) -> Dataset:
+def read(location: str, *, split: str = FULL, **_: Any) -> Dataset:
     """The set in the folder ``location``, of the name and digest of the one that was written."""
     folder = pathlib.Path(location).expanduser().resolve()
     if not folder.is_dir():
         raise ValueError(f"There is no folder {str(folder)!r}; {_WRITE}.")
     about = _about(folder / ABOUT)
-    digest = about.pop("digest", None)
+    digest, kept = about.pop("digest", None), about.pop("split", FULL)
+    if kept not in SPLITS:
+        raise ValueError(f"{str(folder / ABOUT)!r}: split is {kept!r}; wanted {' or '.join(SPLITS)}.")
+    if kept not in (FULL, split):
+        raise ValueError(f"{str(folder)!r} holds the {kept} split alone; read it with --split {kept}.")
     arrays = {}
-    for split in ("train", "test"):
-        files = _images(folder, split)
+    for part in parts_of(split) if kept == FULL else parts_of(FULL):
+        files = _images(folder, part)
         images = np.concatenate([_array(file, np.uint8, (SIZE, SIZE, 3)) for file in files])
-        labels = _array(_labels(folder, split), np.integer, ())
+        labels = _array(_labels(folder, part), np.integer, ())
         if len(images) != len(labels):
             raise ValueError(
-                f"{str(folder)!r} holds {len(labels)} labels and {len(images)} images of split {split!r}, in "
+                f"{str(folder)!r} holds {len(labels)} labels and {len(images)} images of {part!r}, in "
                 f"{_listed(files)}; wanted as many of both. Copy the part that is missing, or all of them again."
             )
-        arrays |= {f"{split}_images": images, f"{split}_labels": labels.astype(np.int32)}
-    data = Dataset(**about, **arrays)
+        arrays |= {f"{part}_images": images, f"{part}_labels": labels.astype(np.int32)}
+    if kept != split:  # The digest is of more than this.
+        return assembled(split=split, arrays=arrays, **about)
+    data = Dataset(**arrays, **about, split=split)
     if digest not in (None, data.digest):
         raise ValueError(
             f"{str(folder)!r} has digest {data.digest}, and {ABOUT} wants {digest}; copy it again."
@@ -72,7 +81,7 @@ def write_arrays(
     Args:
       data: The set.
       folder: Where to, a new or an empty folder.
-      parts: How many files the images of a split come in, 1 to the number of images. Of CIFAR-100 as one
+      parts: How many files the images of either part come in, 1 to the number of images. Of CIFAR-100 as one
         part they take 154 and 31 MB.
       compressed: Whether the images are ``.npz``. Natural images become a tenth smaller.
 
@@ -95,20 +104,22 @@ def write_arrays(
     folder = pathlib.Path(folder).expanduser()
     most = min(len(data.train_labels), len(data.test_labels))
     if not 1 <= parts <= most:
-        raise ValueError(f"parts must be 1 to {most}, the images of the smaller split, got {parts}.")
+        raise ValueError(
+            f"parts must be 1 to {most}, the images of the smaller of train and test, got {parts}."
+        )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{str(folder)!r} is not an empty folder; remove it or choose another one.")
     folder.mkdir(parents=True, exist_ok=True)
-    for split in ("train", "test"):
-        images = np.array_split(getattr(data, f"{split}_images"), parts)
-        for name, part in zip(_names(split, parts), images, strict=True):
+    for part in ("train", "test"):
+        pieces = np.array_split(getattr(data, f"{part}_images"), parts)
+        for name, images in zip(_names(part, parts), pieces, strict=True):
             if compressed:
-                np.savez_compressed(folder / f"{name}.npz", images=part)
+                np.savez_compressed(folder / f"{name}.npz", images=images)
             else:
-                np.save(folder / f"{name}.npy", part)
-        np.save(folder / f"{split}_labels.npy", getattr(data, f"{split}_labels"))
+                np.save(folder / f"{name}.npy", images)
+        np.save(folder / f"{part}_labels.npy", getattr(data, f"{part}_labels"))
     about = {key: getattr(data, key) for key in _KEYS}
-    given = {key: value for key, value in about.items() if value}
+    given = {key: value for key, value in about.items() if value and (key, value) != ("split", FULL)}
     (folder / ABOUT).write_text(json.dumps(given, indent=1) + "\n")
     return folder
 
@@ -142,34 +153,34 @@ def _keys() -> str:
     return f"{' and '.join(_NEEDED)}, and where there are any {others}"
 
 
-def _names(split: str, parts: int) -> list[str]:
-    """What the files of a split's images are called, without their suffix."""
-    whole = f"{split}_images"
-    return [whole] if parts == 1 else [f"{whole}_{part}" for part in range(parts)]
+def _names(part: str, parts: int) -> list[str]:
+    """What the files of a part's images are called, without their suffix."""
+    whole = f"{part}_images"
+    return [whole] if parts == 1 else [f"{whole}_{number}" for number in range(parts)]
 
 
-def _images(folder: pathlib.Path, split: str) -> list[pathlib.Path]:
-    """The files of a split's images, in order."""
-    whole = f"{split}_images"
+def _images(folder: pathlib.Path, part: str) -> list[pathlib.Path]:
+    """The files of a part's images, in order."""
+    whole = f"{part}_images"
     found = [
         file
         for file in sorted(folder.glob(f"{whole}*"))
         if file.suffix in _SUFFIXES and re.fullmatch(rf"{whole}(_\d+)?", file.stem)
     ]
     by_name = {file.stem: file for file in found}
-    numbered = [f"{whole}_{part}" for part in range(len(found))]
+    numbered = [f"{whole}_{number}" for number in range(len(found))]
     if not found or sorted(file.stem for file in found) not in ([whole], sorted(numbered)):
         raise ValueError(
-            f"{str(folder)!r} holds {_listed(found) or 'no images'} of split {split!r}; wanted "
-            f"{split}_images.npy, or {split}_images_0.npy, {split}_images_1.npy and so on without a gap. Copy what "
+            f"{str(folder)!r} holds {_listed(found) or 'no images'} of {part!r}; wanted "
+            f"{part}_images.npy, or {part}_images_0.npy, {part}_images_1.npy and so on without a gap. Copy what "
             "is missing."
         )
     return found if whole in by_name else [by_name[name] for name in numbered]
 
 
-def _labels(folder: pathlib.Path, split: str) -> pathlib.Path:
-    """The file of a split's labels."""
-    file = folder / f"{split}_labels.npy"
+def _labels(folder: pathlib.Path, part: str) -> pathlib.Path:
+    """The file of a part's labels."""
+    file = folder / f"{part}_labels.npy"
     if not file.exists():
         raise ValueError(f"{str(folder)!r} has no {file.name}; copy it there.")
     return file
@@ -209,6 +220,13 @@ def _listed(files: list[pathlib.Path]) -> str:
     metavar="PATH",
     help="Where tensorflow-datasets keeps its sets.  [default: $TFDS_DATA_DIR or ~/tensorflow_datasets]",
 )
+@click.option(
+    "--split",
+    type=click.Choice(SPLITS),
+    default=FULL,
+    show_default=True,
+    help="Of which the images are, as for experiments.train. What is written as full can be read as either.",
+)
 @click.option("--download", is_flag=True, help="Download and prepare a set that is not there.")
 @click.option(
     "--out",
@@ -221,11 +239,17 @@ def _listed(files: list[pathlib.Path]) -> str:
     default=1,
     show_default=True,
     type=click.IntRange(1),
-    help="How many files the images of a split come in.",
+    help="How many files the images of either part, train and test, come in.",
 )
 @click.option("--compressed", is_flag=True, help="Write images as .npz, a tenth smaller.")
 def main(
-    data: str, data_dir: str | None, download: bool, out: pathlib.Path, parts: int, compressed: bool
+    data: str,
+    data_dir: str | None,
+    split: str,
+    download: bool,
+    out: pathlib.Path,
+    parts: int,
+    compressed: bool,
 ) -> None:
     """Writes a data set as NumPy files and prints the folder.
 
@@ -236,7 +260,7 @@ def main(
     from experiments.data import load
 
     with cli.usage_errors():
-        loaded = load(data, data_dir=data_dir, download=download)
+        loaded = load(data, split=split, data_dir=data_dir, download=download)
         folder = write_arrays(loaded, out, parts=parts, compressed=compressed)
     sizes = [file.stat().st_size / 1e6 for file in folder.iterdir()]
     cli.say(

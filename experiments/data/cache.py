@@ -16,7 +16,7 @@ import numpy as np
 
 from experiments.data.dataset import Dataset
 
-_FORMAT = 2
+_FORMAT = 3
 
 
 def cached(key: Iterable[str], read: Callable[[], Dataset], enabled: bool) -> Dataset:
@@ -31,8 +31,10 @@ def cached(key: Iterable[str], read: Callable[[], Dataset], enabled: bool) -> Da
             with file.open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
                 arrays = dict(stored)
             about = json.loads(arrays.pop("about").tobytes())
-            lists = {name: tuple(value) for name, value in about.items() if isinstance(value, list)}
-            return Dataset(about["name"], **lists, **arrays)
+            about = {
+                name: tuple(value) if isinstance(value, list) else value for name, value in about.items()
+            }
+            return Dataset(**about, **arrays)
     data = read()
     fields = {field.name: getattr(data, field.name) for field in dataclasses.fields(data)}
     arrays = {name: value for name, value in fields.items() if isinstance(value, np.ndarray)}

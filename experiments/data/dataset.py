@@ -5,10 +5,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import reprlib
+from typing import Any
 
 import numpy as np
 
 SIZE = 32  # Of images, in pixels, each way.
+# Which images are trained on and which tested on: those that were published for it, or, while something is being
+# developed, nine tenths and one tenth of the published training images of every class.
+SPLITS = FULL, DEVELOPMENT = ("full", "development")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,9 +29,11 @@ class Dataset:
       notes: Sentences on what was changed while reading.
       superclass_names: A name a group of classes; empty where the set has none.
       superclass_of: The group of every class.
+      split: One of ``SPLITS``.
+      related: Names of classes that are worth seeing side by side; empty where the source knows none.
 
     Raises:
-      ValueError: If a split is empty, shapes disagree, or a label or group is out of range.
+      ValueError: If a part is empty, shapes disagree, a label or group is out of range, or a related class is none.
     """
 
     name: str
@@ -39,27 +45,30 @@ class Dataset:
     notes: tuple[str, ...] = ()
     superclass_names: tuple[str, ...] = ()
     superclass_of: tuple[int, ...] = ()
+    split: str = FULL
+    related: tuple[str, ...] = ()
 
     def __post_init__(self):
+        check_split(self.split)
         if len(self.class_names) < 2:
             raise ValueError(
                 f"Data set {self.name!r} has {len(self.class_names)} classes; at least 2 needed."
             )
-        for split, images, labels in (
+        for part, images, labels in (
             ("train", self.train_images, self.train_labels),
             ("test", self.test_images, self.test_labels),
         ):
             if len(images) == 0:
-                raise ValueError(f"Data set {self.name!r} has an empty {split} split.")
+                raise ValueError(f"Data set {self.name!r} has an empty {part} split.")
             if images.shape != (len(labels), SIZE, SIZE, 3) or images.dtype != np.uint8:
                 raise ValueError(
-                    f"Data set {self.name!r}, {split}: wanted {len(labels)} uint8 pictures of "
+                    f"Data set {self.name!r}, {part}: wanted {len(labels)} uint8 pictures of "
                     f"{SIZE}x{SIZE}x3, got {images.dtype} of shape {images.shape}."
                 )
             wrong = (labels < 0) | (labels >= len(self.class_names))
             if wrong.any():
                 raise ValueError(
-                    f"Data set {self.name!r}, {split}: label {labels[wrong][0]} of picture "
+                    f"Data set {self.name!r}, {part}: label {labels[wrong][0]} of picture "
                     f"{np.flatnonzero(wrong)[0]} is not in 0..{len(self.class_names) - 1}."
                 )
 
@@ -71,6 +80,16 @@ class Dataset:
                 f"Data set {self.name!r}: wanted one of {groups} superclasses for each of {self.classes} "
                 f"classes, got {reprlib.repr(self.superclass_of)}."
             )
+
+        if not set(self.related) <= set(self.class_names):
+            raise ValueError(
+                f"Data set {self.name!r}: related classes {', '.join(self.related)} are not all among its classes."
+            )
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """The classes that figures of a few show: those that are related, or the first three."""
+        return self.related or self.class_names[:3]
 
     @property
     def classes(self) -> int:
@@ -96,3 +115,37 @@ class Dataset:
         mean = share @ values
         deviation = np.sqrt(np.maximum(share @ values**2 - mean**2, 0))
         return mean, np.where(deviation > 1e-6, deviation, 1)
+
+
+def check_split(split: str) -> None:
+    """Raises ``ValueError`` if there is no such split."""
+    if split not in SPLITS:
+        raise ValueError(f"Unknown split {split!r}. Known: {', '.join(SPLITS)}.")
+
+
+def parts_of(split: str) -> tuple[str, ...]:
+    """The published parts of a set that a split is made of; a source reads no other."""
+    return ("train",) if split == DEVELOPMENT else ("train", "test")
+
+
+def assembled(name: str, split: str, arrays: dict[str, np.ndarray], **about: Any) -> Dataset:
+    """A set from the published parts of its split, ``train_images``, ``train_labels`` and so on."""
+    if split == DEVELOPMENT:
+        arrays = _development(arrays["train_images"], arrays["train_labels"])
+    return Dataset(name, **arrays, **about, split=split)
+
+
+def _development(images: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+    """Of the images of every class a tenth to test on, at least one if there are two, and the others, in order."""
+    draw = np.random.RandomState(0)  # Its numbers are the same in every version of NumPy.
+    held = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        count = min(max(1, (len(members) + 5) // 10), len(members) - 1)
+        held[draw.permutation(members)[:count]] = True
+    return {
+        "train_images": images[~held],
+        "train_labels": labels[~held],
+        "test_images": images[held],
+        "test_labels": labels[held],
+    }

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from experiments.data.cache import cached
-from experiments.data.dataset import Dataset
+from experiments.data.dataset import FULL, Dataset, assembled, parts_of
 from experiments.data.images import Decoder
 
 
-def read(location: str, *, cache: bool = True, **_: Any) -> Dataset:
+def read(location: str, *, split: str = FULL, cache: bool = True, **_: Any) -> Dataset:
     """The images of the folder or zip ``location``, whose name the set gets."""
     path = pathlib.Path(location).expanduser().resolve()
     if not path.exists():
@@ -30,30 +30,30 @@ def read(location: str, *, cache: bool = True, **_: Any) -> Dataset:
     inside = _visible(root)
     if len(inside) == 1 and inside[0].is_dir() and inside[0].name not in ("train", "test"):
         root = inside[0]
-    found = {split: _class_files(root / split) for split in ("train", "test")}
-    for split, files in found.items():
+    found = {part: _class_files(root / part) for part in parts_of(split)}
+    for part, files in found.items():
         if not files:
             raise ValueError(
-                f"{location!r} has no pictures in {split}/<class>/. Wanted: train/<class>/* and test/<class>/*."
+                f"{location!r} has no pictures in {part}/<class>/. Wanted: train/<class>/* and test/<class>/*."
             )
     names = tuple(sorted(found["train"]))
     called = path.name if path.is_dir() else path.stem
     called = "digits-folder" if called == "digits" else called  # The embedded set's name brings its recipe.
-    unknown = sorted(set(found["test"]) - set(names))
+    unknown = sorted(set(found.get("test", ())) - set(names))
     if unknown:
         raise ValueError(f"{location!r} has test pictures of {', '.join(unknown)}, which train/ lacks.")
 
     def decoded() -> Dataset:
         decode, arrays = Decoder(), {}
-        for split, files in found.items():
+        for part, files in found.items():
             items = [(file, label) for label, name in enumerate(names) for file in files.get(name, ())]
             pictures = np.stack([decode(file.read_bytes(), str(file)) for file, _ in items])
             labels = np.array([label for _, label in items], np.int32)
-            arrays |= {f"{split}_images": pictures, f"{split}_labels": labels}
-        return Dataset(called, class_names=names, notes=decode.notes, **arrays)
+            arrays |= {f"{part}_images": pictures, f"{part}_labels": labels}
+        return assembled(called, split, arrays, class_names=names, notes=decode.notes)
 
     everything = [file for files in found.values() for group in files.values() for file in group]
-    return cached([str(path), *_stamps(path, everything)], decoded, cache)
+    return cached([str(path), split, *_stamps(path, everything)], decoded, cache)
 
 
 def _visible(folder: pathlib.Path | zipfile.Path) -> list:
@@ -62,11 +62,11 @@ def _visible(folder: pathlib.Path | zipfile.Path) -> list:
     return sorted(names, key=lambda entry: entry.name)
 
 
-def _class_files(split: pathlib.Path | zipfile.Path) -> dict[str, list]:
-    """The files of every class of a split that has any."""
-    if not split.is_dir():
+def _class_files(part: pathlib.Path | zipfile.Path) -> dict[str, list]:
+    """The files of every class of a part that has any."""
+    if not part.is_dir():
         return {}
-    classes = {folder.name: folder for folder in _visible(split) if folder.is_dir()}
+    classes = {folder.name: folder for folder in _visible(part) if folder.is_dir()}
     files = {
         name: [_Picture(file) for file in _visible(folder) if file.is_file()]
         for name, folder in classes.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import os
 import pathlib
@@ -11,15 +12,26 @@ import numpy as np
 
 from experiments.data import cifar
 from experiments.data.cache import cached
-from experiments.data.dataset import SIZE, Dataset
+from experiments.data.dataset import FULL, SIZE, Dataset, assembled, parts_of
 from experiments.data.images import Decoder
 
 # Errors of tensorflow-datasets, by name: it is imported only where it is needed.
 _DOWNLOAD_ERRORS = ("DownloadError", "ExtractError", "NonMatchingChecksumError")
+# Classes worth seeing side by side, of sets that are known.
+_RELATED = {
+    "cifar100": ("maple_tree", "palm_tree", "pine_tree"),
+    "cifar10": ("cat", "dog", "horse"),
+    "tinyimagenet100": ("tabby", "persian_cat", "egyptian_cat"),
+}
 
 
 def read(
-    location: str, *, data_dir: str | None = None, download: bool = False, cache: bool = True
+    location: str,
+    *,
+    split: str = FULL,
+    data_dir: str | None = None,
+    download: bool = False,
+    cache: bool = True,
 ) -> Dataset:
     """The set that ``location`` names, from ``data_dir``, where ``download`` may put it."""
     if not location or location.startswith(("/", ".")):
@@ -44,7 +56,9 @@ def read(
             "with train/<class>/* and test/<class>/*."
         )
     stamp = (prepared / "dataset_info.json").read_text()
-    return cached([str(prepared.resolve()), stamp], lambda: _read_tfds(name, prepared), cache)
+    data = cached([str(prepared.resolve()), split, stamp], lambda: _read_tfds(name, prepared, split), cache)
+    related = _RELATED.get(name, ())
+    return dataclasses.replace(data, related=related if set(related) <= set(data.class_names) else ())
 
 
 def _present(folder: pathlib.Path) -> list[str]:
@@ -99,7 +113,7 @@ def _download(name: str, folder: pathlib.Path) -> None:
         raise
 
 
-def _read_tfds(name: str, folder: pathlib.Path) -> Dataset:
+def _read_tfds(name: str, folder: pathlib.Path, split: str) -> Dataset:
     import tensorflow_datasets as tfds
 
     builder = tfds.builder_from_directory(folder)
@@ -118,24 +132,28 @@ def _read_tfds(name: str, folder: pathlib.Path) -> Dataset:
         raise ValueError(
             f"{name!r} is no image-classification set; its features are {', '.join(sorted(features))}."
         )
-    test = next((split for split in ("test", "validation") if split in info.splits), None)
-    if "train" not in info.splits or test is None:
+    theirs = {"train": "train"}
+    if "test" in parts_of(split):
+        theirs["test"] = "test" if "test" in info.splits else "validation"
+    if not set(theirs.values()) <= set(info.splits):
         raise ValueError(f"{name!r} lacks a train or test split; it has {', '.join(info.splits)}.")
     coarse = features.get("coarse_label")
     coarse = coarse if isinstance(coarse, tfds.features.ClassLabel) else None
     decode, arrays, groups = Decoder(), {}, np.zeros(label.num_classes, np.int32)
-    for ours, theirs in (("train", "train"), ("test", test)):
-        images, labels, groups_of = _read_split(builder, theirs, image_key, label_key, coarse, decode)
-        arrays |= {f"{ours}_images": images, f"{ours}_labels": labels}
-        if ours == "train":
+    for part, called in theirs.items():
+        images, labels, groups_of = _read_split(builder, called, image_key, label_key, coarse, decode)
+        arrays |= {f"{part}_images": images, f"{part}_labels": labels}
+        if part == "train":
             groups[labels] = groups_of
         if (groups[labels] != groups_of).any():
             coarse = None  # Not groups of classes.
-    notes = decode.notes + (() if test == "test" else (f"the {test} split serves as test set",))
+    notes = decode.notes
+    if theirs.get("test") == "validation":
+        notes += ("the validation split serves as test set",)
     about: dict[str, Any] = {}
     if coarse is not None:
         about = {"superclass_names": tuple(coarse.names), "superclass_of": tuple(map(int, groups))}
-    return Dataset(name, class_names=tuple(label.names), notes=notes, **arrays, **about)
+    return assembled(name, split, arrays, class_names=tuple(label.names), notes=notes, **about)
 
 
 def _read_split(builder, split: str, image_key: str, label_key: str, coarse: Any, decode: Decoder):

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from experiments import cli
+from experiments import cli, nets
 from experiments import data as datasets
 from experiments.inspect.atlas import write_atlas
 from experiments.inspect.figures import Shown, draw
@@ -16,14 +16,6 @@ from experiments.inspect.pictures import SETTINGS, pictures
 from experiments.inspect.tables import magnitude_table, measure, topography_table
 from experiments.machine.files import write_json
 from experiments.run.progress import Reporter
-
-# Three related classes, by data set, for Figure 3; the first three of others.
-_RELATED = {
-    "cifar100": ("maple_tree", "palm_tree", "pine_tree"),
-    "cifar10": ("cat", "dog", "horse"),
-    "tinyimagenet100": ("tabby", "persian_cat", "egyptian_cat"),
-    "digits": ("3", "5", "8"),
-}
 
 
 @click.command()
@@ -79,7 +71,10 @@ def main(
         folders = {"run": run} if baseline is None else {"baseline": baseline, "run": run}
         configs = {title: read_config(folder) for title, folder in folders.items()}
         check_pair(configs)
-        loaded = datasets.load(data or configs["run"].data, data_dir=data_dir, download=download)
+        config = configs["run"]
+        loaded = datasets.load(
+            data or config.data, split=config.split, data_dir=data_dir, download=download
+        )
         if loaded.digest != configs["run"].data_digest:
             raise ValueError(
                 f"{run.name} was trained on other pictures than {loaded.name!r} now holds. Give its own with "
@@ -103,7 +98,7 @@ def main(
             scores[title] = measure(networks[title], loaded, progress)
             seen[title] = {}
             for path in found.layers if setting != "none" else ():
-                progress.begin(f"{title}: pictures of {path.removesuffix('/kernel')}", title)
+                progress.begin(f"{title}: pictures of {nets.layer_name(path)}", title)
                 seen[title][path] = pictures(found, path, SETTINGS[setting], progress)
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "topography.json", scores)
@@ -119,19 +114,20 @@ def main(
 
 def _layer(name: str | None, networks: dict[str, Network]) -> str:
     """The layer to draw, as a kernel's path."""
-    layers = next(iter(networks.values())).layers
+    first = next(iter(networks.values()))
+    layers, role = first.layers, nets.NETS[first.config.net].role
     if name is None:
-        return [layer for layer in layers if "shortcut" not in layer][-1]
-    path = name if name in layers else f"{name}/kernel"
+        return [layer for layer in layers if role(layer) != nets.SHORTCUT][-1]
+    path = nets.kernel_path(name)
     if path not in layers:
-        known = ", ".join(layer.removesuffix("/kernel") for layer in layers)
+        known = ", ".join(map(nets.layer_name, layers))
         raise ValueError(f"Unknown layer {name!r}. Known: {known}.")
     return path
 
 
 def _chosen(classes: str | None, data: datasets.Dataset) -> dict[str, int]:
     """The indices of Figure 3's classes, by name."""
-    names = tuple(classes.split(",")) if classes else _RELATED.get(data.name, data.class_names[:3])
+    names = tuple(classes.split(",")) if classes else data.compared
     for name in names:
         if name not in data.class_names:
             raise ValueError(f"Unknown class {name!r}. Known: {', '.join(data.class_names)}.")

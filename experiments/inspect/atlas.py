@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from experiments import data as datasets
+from experiments import nets
 from experiments.inspect.networks import Network
 from lgnn_jax.inspect import FeatureVisualisation, atlas
 
@@ -26,7 +27,7 @@ def write_atlas(
                 title,
                 [
                     atlas.layer(
-                        layer.removesuffix("/kernel"),
+                        nets.layer_name(layer),
                         kernel,
                         grid,
                         found.responses[layer],
@@ -56,7 +57,7 @@ def _facts(found: Network) -> dict[str, str]:
     config = found.config
     return {
         "network": config.net if config.width == 1 else f"{config.net} at {config.width:g} of its width",
-        "pictures": config.data,
+        "pictures": config.data + ("" if config.split == datasets.FULL else f", {config.split} split"),
         "training": f"{config.variant}, {config.epochs} epochs, seed {config.seed}",
         "test accuracy": f"{found.accuracy:.1%}",
     }

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments import data as datasets
+from experiments import nets
 from experiments.inspect.networks import Network
 from lgnn_jax import Grid, topography
 from lgnn_jax.inspect import FeatureVisualisation, Region, class_maps, cosine_maps, plots, regions
@@ -34,7 +35,7 @@ class Shown:
     @property
     def name(self) -> str:
         """The layer's, for titles."""
-        return self.path.removesuffix("/kernel")
+        return nets.layer_name(self.path)
 
     @property
     def grid(self) -> Grid:

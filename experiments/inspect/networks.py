@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 
-from experiments import cli, models
+from experiments import cli, nets
 from experiments import data as datasets
 from experiments.config import RunConfig
 from experiments.run.augment import normalise
@@ -61,7 +61,7 @@ def check_pair(configs: dict[str, RunConfig]) -> None:
     if len(configs) < 2:
         return
     run, baseline = configs["run"], configs["baseline"]
-    for name in ("net", "width", "data", "data_digest", "grids"):
+    for name in ("net", "width", "data", "split", "data_digest", "grids"):
         ours, theirs = getattr(run, name), getattr(baseline, name)
         if ours != theirs:
             raise ValueError(f"The runs differ in {name}: RUN has {ours!r}, BASELINE {theirs!r}.")
@@ -74,7 +74,7 @@ def check_pair(configs: dict[str, RunConfig]) -> None:
 def network(folder: pathlib.Path, config: RunConfig, data: datasets.Dataset) -> Network:
     """The network of a run, which computes in float32 whatever it was trained in: pictures need the digits."""
     variables = load_weights(folder)
-    module = models.build(config.net, data.classes, config.width)
+    module = nets.build(config.net, data.classes, config.width)
     mean, deviation = (np.float32(values) for values in data.statistics())
 
     def look(layers: Sequence[str]) -> Responses:

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from experiments.inspect.networks import PARTS, Network
+from experiments.nets import layer_name
 from experiments.run.progress import Reporter
 from lgnn_jax.inspect import LUCID, SMALL, FeatureVisualisation, Setting, visualise
 
@@ -26,7 +27,7 @@ def pictures(found: Network, layer: str, setting: Setting, progress: Reporter) -
             key=jax.random.key(0),
             setting=setting,
             progress=lambda done, total: progress.at(
-                PARTS * done // total, f"{_name(layer)}: {done} of {total} steps"
+                PARTS * done // total, f"{layer_name(layer)}: {done} of {total} steps"
             ),
         )
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -47,12 +48,8 @@ def pictures(found: Network, layer: str, setting: Setting, progress: Reporter) -
     return FeatureVisualisation(layer=layer, **arrays)
 
 
-def _name(layer: str) -> str:
-    return layer.removesuffix("/kernel")
-
-
 def _file(found: Network, layer: str, setting: Setting) -> pathlib.Path:
     """Where a layer's pictures are kept: the name tells the weights, the layer and how they are made."""
     parts = "\n".join([str(_FORMAT), found.digest, layer, repr(setting)])
     digest = hashlib.sha256(parts.encode()).hexdigest()[:8]
-    return found.folder / "pictures" / f"{_name(layer).replace('/', '-')}-{digest}.npz"
+    return found.folder / "pictures" / f"{layer_name(layer).replace('/', '-')}-{digest}.npz"

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from experiments import data as datasets
+from experiments import nets
 from experiments.campaign import report
 from experiments.inspect.networks import PARTS, Network
 from experiments.run.progress import Reporter
@@ -90,8 +91,9 @@ def topography_table(
     first = next(iter(scores.values()))
     metrics = next(iter(first.values()))["metrics"]
     config = next(iter(networks.values())).config
+    split = "" if config.split == datasets.FULL else f" ({config.split} split)"
     lines = [
-        f"# {config.net} at width {config.width:g} on {config.data}, {config.epochs} epochs",
+        f"# {config.net} at width {config.width:g} on {config.data}{split}, {config.epochs} epochs",
         "",
         *(f"- {title}: {found.config.name}" for title, found in networks.items()),
         "",
@@ -110,7 +112,7 @@ def topography_table(
     for metric in metrics:
         rows = [
             [
-                layer.removesuffix("/kernel"),
+                nets.layer_name(layer),
                 *(_cell(network[layer]["metrics"][metric]) for network in scores.values()),
             ]
             for layer in first
@@ -119,7 +121,7 @@ def topography_table(
         lines += [f"### {metric}", "", meaning, "", *report.table(["layer", *scores], rows), ""]
     rows = [
         [
-            layer.removesuffix("/kernel"),
+            nets.layer_name(layer),
             *(_guard(network[layer]) for network in scores.values()),
         ]
         for layer in first

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from experiments import models
+from experiments import nets
 from experiments.config import RunConfig
 from experiments.data import Dataset
 from experiments.data.dataset import SIZE
@@ -196,11 +196,9 @@ class Trainer:
         self.steps_per_epoch = placed.train_examples // config.batch
         self.tx = config.optimizer(self.steps_per_epoch)
         # The same network twice: batch statistics can be shared only where there are replicas.
-        build = functools.partial(
-            models.build, config.net, placed.classes, config.width, dtype=config.dtype
-        )
+        build = functools.partial(nets.build, config.net, placed.classes, config.width, dtype=config.dtype)
         self._module, replicated = build(), build(bn_axis=AXIS if config.sync_bn else None)
-        padding = "reflect" if config.net.startswith("wrn") else "constant"
+        padding = nets.NETS[config.net].padding
         step = make_step(replicated, self.tx, padding=padding, flip=config.flip)
         self._step = jax.pmap(
             step,

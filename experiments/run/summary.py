@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import os
 import sys
 from typing import Any
@@ -35,7 +34,7 @@ def summarise(
     _, first = next(iter(layers.values()))
     magnitudes = np.linalg.norm(np.asarray(topography.filters(first)), axis=1)
     return {
-        "config": dataclasses.asdict(config),
+        "config": config.flat(),
         "test_accuracy": last["test_accuracy"],
         "test_loss": last["test_loss"],
         "train_loss": last["train_loss"],

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from experiments import nets
 from experiments.config import RunConfig
 from experiments.run.checkpoint import BY_FIRST_HOST
 from lgnn_jax import Grid
@@ -39,8 +40,10 @@ def convolutions(config: RunConfig, params: Any) -> dict[str, tuple[Grid, np.nda
     }
     layers = config.measured_layout.layers(params)
     found = {layer.path: (layer.grid, np.asarray(leaves[layer.path])) for layer in layers}
+    role = nets.NETS[config.net].role
     return {
-        name: found[name] for name in sorted(found, key=lambda name: (name != "stem/kernel", natural(name)))
+        name: found[name]
+        for name in sorted(found, key=lambda name: (role(name) != nets.STEM, natural(name)))
     }
 
 

@@ -58,7 +58,7 @@ def found_by_its_configuration(fields, out):
 def asked_for(data, given):
     """Name, configuration and notes of the run that options ask for."""
     config, notes = configure(data, **given)
-    return {"name": config.name, "notes": notes, "config": dataclasses.asdict(config)}
+    return {"name": config.name, "notes": notes, "config": config.flat()}
 
 
 def say_again(command, data, arguments, out, monkeypatch, capsys):

@@ -9,7 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from experiments.models.common import Conv, Dropout, batch_norm, scaled
+from experiments.nets.architecture import MAIN, SHORTCUT, STEM, Architecture, role
+from experiments.nets.layers import Conv, Dropout, batch_norm, scaled
 
 # Blocks in each of the three groups, and the widening factor.
 SIZES: dict[str, tuple[int, int]] = {"wrn16-8": (2, 8), "wrn28-10": (4, 10)}
@@ -89,17 +90,32 @@ class WideResNet(nn.Module):
         return nn.Dense(self.classes, kernel_init=uniform, name="dense")(x)
 
 
+_BLOCK = r"group_\d+_block_\d+"
+_ROLES = {"stem": STEM, rf"{_BLOCK}/conv_\d+": MAIN, rf"{_BLOCK}/shortcut": SHORTCUT}
+
+
 def in_main_branch(path: str, leaf: object) -> bool:
     """Whether a parameter is a 3x3 convolution of a block."""
     del leaf
-    return path.startswith("group_") and path.split("/")[-2] in ("conv_0", "conv_1")
+    return role(_ROLES, path) == MAIN
 
 
 def in_residual_block(path: str, leaf: object) -> bool:
     """Whether a parameter is any convolution of a block, its shortcut included."""
     del leaf
-    return path.startswith("group_") and path.split("/")[-2] in ("conv_0", "conv_1", "shortcut")
+    return role(_ROLES, path) in (MAIN, SHORTCUT)
 
 
-# Which convolutions the paper smooths, as ``where`` of a ConvLayout; None is all of them.
+# Which convolutions the paper smooths.
 SCOPES = {"main": in_main_branch, "resblocks": in_residual_block, "all": None}
+
+
+def _module(name: str, classes: int, width: float, bn_axis: str | None, dtype: Any) -> WideResNet:
+    blocks, widening = SIZES[name]
+    return WideResNet(blocks, widening, classes, width, bn_axis=bn_axis, dtype=dtype)
+
+
+NETS = {
+    name: Architecture(functools.partial(_module, name), layers=_ROLES, padding="reflect", scopes=SCOPES)
+    for name in SIZES
+}

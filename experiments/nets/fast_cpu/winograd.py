@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from experiments.models.products import (
+from experiments.nets.fast_cpu.products import (
     Grid,
     Line,
     depth_to_space,

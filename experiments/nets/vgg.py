@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from experiments.models.common import Conv, batch_norm, max_pool, normal, scaled
+from experiments.nets.architecture import MAIN, STEM, Architecture
+from experiments.nets.fast_cpu import max_pool
+from experiments.nets.layers import Conv, batch_norm, normal, scaled
 
 LAYERS: dict[str, tuple[int | str, ...]] = {
     "vgg11": (64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M"),
@@ -45,3 +48,15 @@ class VGG(nn.Module):
             index += 1
         x = x.reshape(len(x), -1).astype(jnp.float32)
         return nn.Dense(self.classes, kernel_init=normal(0.01), name="dense")(x)
+
+
+def _module(name: str, classes: int, width: float, bn_axis: str | None, dtype: Any) -> VGG:
+    return VGG(LAYERS[name], classes, width, bn_axis, dtype)
+
+
+NETS = {
+    name: Architecture(
+        functools.partial(_module, name), layers={r"conv_0": STEM, r"conv_\d+": MAIN}, padding="constant"
+    )
+    for name in LAYERS
+}

@@ -7,7 +7,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from experiments.models.products import (
+from experiments.nets.fast_cpu.products import (
     Line,
     depth_to_space,
     over_pixels,

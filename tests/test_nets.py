@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from jax import lax
 
-from experiments import models
-from experiments.models import common, patches, products, winograd, wrn
+from experiments import nets
+from experiments.nets import fast_cpu, layers, wrn
+from experiments.nets.fast_cpu import patches, products, winograd
 from lgnn_jax import ConvLayout
 
 
 def shapes(net, classes=100, width=1.0):
-    module = models.build(net, classes, width)
+    module = nets.build(net, classes, width)
     return jax.eval_shape(
         lambda x: module.init(jax.random.key(0), x, train=False), jnp.zeros((1, 32, 32, 3))
     )
@@ -55,9 +56,48 @@ def test_scopes_touch_the_papers_convolutions(net, blocks, counts):
     assert {scope: len(smoothed(net, scope)) for scope in counts} == counts
 
 
-@pytest.mark.parametrize("net", models.NETS)
+@pytest.mark.parametrize("net", nets.NETS)
+def test_every_convolution_has_a_role_and_nothing_else_has_one(net):
+    params, role = shapes(net)["params"], nets.NETS[net].role
+    leaves = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+    }
+    for path, leaf in leaves.items():
+        kind = None
+        if leaf.ndim == 4:  # Told by the shapes: what reads images, and what is 1x1.
+            kind = (
+                nets.STEM
+                if leaf.shape[2] == 3
+                else nets.SHORTCUT
+                if leaf.shape[:2] == (1, 1)
+                else nets.MAIN
+            )
+        assert role(path) == kind, path
+    assert role("other/conv_0/kernel") is None
+
+
+def test_what_nets_declare_of_their_training():
+    declared = {name: (net.padding, tuple(net.scopes)) for name, net in nets.NETS.items()}
+    wide = ("reflect", ("main", "resblocks", "all"))
+    assert declared == {
+        "vgg11": ("constant", ("all",)),
+        "vgg19": ("constant", ("all",)),
+        "wrn16-8": wide,
+        "wrn28-10": wide,
+    }
+    assert nets.SCOPES == ("main", "resblocks", "all")
+    assert all(net.scopes["all"] is None for net in nets.NETS.values())
+
+
+def test_layers_are_called_as_their_kernels():
+    assert nets.layer_name("conv_3/kernel") == nets.layer_name("conv_3") == "conv_3"
+    assert nets.kernel_path("conv_3") == nets.kernel_path("conv_3/kernel") == "conv_3/kernel"
+
+
+@pytest.mark.parametrize("net", nets.NETS)
 def test_the_first_forward_pass_gives_scores_and_statistics(net):
-    module = models.build(net, 7, width=0.0625)
+    module = nets.build(net, 7, width=0.0625)
     x = jnp.asarray(np.random.default_rng(0).standard_normal((4, 32, 32, 3)), jnp.float32)
 
     @jax.jit
@@ -79,12 +119,12 @@ def initialised(net):
 
 
 def test_initialisations_have_the_recipes_deviations():
-    vgg = initialised(models.build("vgg11"))
+    vgg = initialised(nets.build("vgg11"))
     assert np.std(vgg["conv_5"]["kernel"]) == pytest.approx((2 / (9 * 512)) ** 0.5, rel=0.01)
     assert np.std(vgg["conv_0"]["kernel"]) == pytest.approx((2 / (9 * 64)) ** 0.5, rel=0.05)
     assert np.abs(vgg["conv_5"]["kernel"]).max() > 4 * (2 / (9 * 512)) ** 0.5  # Not truncated.
     assert np.std(vgg["dense"]["kernel"]) == pytest.approx(0.01, rel=0.02)
-    net = models.build("wrn16-8", width=0.25)
+    net = nets.build("wrn16-8", width=0.25)
     wide = initialised(net)
     assert np.std(wide["group_2_block_1"]["conv_0"]["kernel"]) == pytest.approx(
         (2 / (9 * 128)) ** 0.5, rel=0.02
@@ -132,8 +172,8 @@ def test_the_cpu_form_of_a_convolution_has_the_same_numbers(channels, side, size
 
         return jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(x, kernel)
 
-    ours = value_and_gradients(common._by_matrix_products)
-    stock = value_and_gradients(common._by_convolution)
+    ours = value_and_gradients(fast_cpu._by_matrix_products)
+    stock = value_and_gradients(fast_cpu._by_convolution)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-4), ours, stock)
 
 
@@ -208,7 +248,7 @@ def test_in_bfloat16_factors_and_results_alone_are_rounded(form, shape, kernel_s
 def test_the_cpu_form_is_for_cpus_alone():
     def operations(platform):
         x, kernel = jnp.zeros((2, 4, 4, 6), jnp.bfloat16), jnp.zeros((3, 3, 6, 5))
-        loss = jax.value_and_grad(lambda x, k: common.max_pool(common.convolve(x, k)).sum(), (0, 1))
+        loss = jax.value_and_grad(lambda x, k: fast_cpu.max_pool(fast_cpu.conv(x, k)).sum(), (0, 1))
         return jax.jit(loss).trace(x, kernel).lower(lowering_platforms=(platform,)).as_text()
 
     assert "stablehlo.convolution" not in operations("cpu") and "LayoutConstraint" in operations("cpu")
@@ -221,22 +261,22 @@ def test_the_cpu_form_is_for_cpus_alone():
 def test_max_pooling_is_flaxs_with_its_gradient():
     x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 7, 6, 3)), jnp.float32)
     stock = lambda x: nn.max_pool(x, (2, 2), strides=(2, 2))  # noqa: E731
-    np.testing.assert_array_equal(common.max_pool(x), stock(x))
+    np.testing.assert_array_equal(fast_cpu.max_pool(x), stock(x))
     weigh = jnp.arange(54.0).reshape(2, 3, 3, 3)
-    ours, theirs = (jax.grad(lambda x, f=f: (f(x) * weigh).sum())(x) for f in (common.max_pool, stock))
+    ours, theirs = (jax.grad(lambda x, f=f: (f(x) * weigh).sum())(x) for f in (fast_cpu.max_pool, stock))
     np.testing.assert_array_equal(ours, theirs)
 
 
 def test_strided_convolutions_pad_both_sides_alike():
     x = jnp.ones((1, 4, 4, 1))
-    out = common.convolve(x, jnp.ones((3, 3, 1, 1)), 2)
+    out = fast_cpu.conv(x, jnp.ones((3, 3, 1, 1)), 2)
     padded = lax.pad(x, 0.0, ((0, 0, 0), (1, 1, 0), (1, 1, 0), (0, 0, 0)))
     expected = [[padded[0, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3].sum() for j in range(2)] for i in range(2)]
     np.testing.assert_allclose(out[0, ..., 0], np.array(expected))
 
 
 def test_dropout_masks_belong_to_examples():
-    dropout = common.Dropout(0.3)
+    dropout = layers.Dropout(0.3)
     x = jnp.ones((4, 5, 5, 8))
 
     def masks(examples):
@@ -262,14 +302,14 @@ def test_dropout_masks_belong_to_examples():
 )
 def test_build_refuses_what_it_does_not_know(arguments, words):
     with pytest.raises(ValueError, match=words):
-        models.build(*arguments)
+        nets.build(*arguments)
 
 
 @pytest.mark.parametrize("height", [7, 8])
 def test_dropout_draws_every_value_by_itself_and_by_its_example(height):
     x = jnp.ones((64, height, 8, 16))
     dropout = jax.jit(
-        lambda examples: common.Dropout(0.3).apply(
+        lambda examples: layers.Dropout(0.3).apply(
             {}, x, train=True, examples=examples, rngs={"dropout": jax.random.key(0)}
         )
     )
