@@ -96,7 +96,7 @@ class Options:
 
     def configure(
         self, data: datasets.Dataset, *, variant: str, seed: int
-    ) -> tuple[configs.RunConfig, tuple[str, ...]]:
+    ) -> tuple[configs.Run, tuple[str, ...]]:
         """One run's configuration, and what was adapted for it."""
         with usage_errors():
             return configs.configure(data, variant=variant, seed=seed, **self.overrides)
@@ -204,8 +204,7 @@ def run_options(
         if math.isnan(checkpoint_every):  # Which no comparison refuses.
             raise click.UsageError("--checkpoint-every must be a number of seconds, got nan.")
         hosts.join(coordinator, rest.pop("hosts"), rest.pop("host"))
-        names = {field.name for field in dataclasses.fields(configs.RunConfig)} - {"variant", "seed"}
-        overrides = {name: rest.pop(name) for name in names & set(rest)}
+        overrides = {name: rest.pop(name) for name in configs.known_settings().keys() & set(rest)}
         return command(Options(data, data_dir, download, out, checkpoint_every, overrides), **rest)
 
     for option in reversed(_OPTIONS):

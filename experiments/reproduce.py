@@ -11,7 +11,7 @@ from click.core import ParameterSource
 from experiments import cli
 from experiments.campaign import commands as campaign
 from experiments.campaign import report
-from experiments.config import RunConfig
+from experiments.config import Run
 from experiments.machine import hosts
 from experiments.run.progress import Reporter
 from experiments.run.step import PlacedData, Trainer
@@ -61,7 +61,7 @@ def compare(options: cli.Options, variants: tuple[str, ...], seeds: int) -> None
     for variant in variants:
         options.check(variant=variant)
     data = options.load()
-    configs: dict[str, list[RunConfig]] = {}
+    configs: dict[str, list[Run]] = {}
     notes: tuple[str, ...] = ()
     for variant in variants:
         pairs = [options.configure(data, variant=variant, seed=seed) for seed in range(seeds)]
@@ -69,7 +69,7 @@ def compare(options: cli.Options, variants: tuple[str, ...], seeds: int) -> None
     cli.say(*notes)
     placed = PlacedData(data)
     trainers = {variant: Trainer(runs[0], placed) for variant, runs in configs.items()}
-    steps = sum(config.epochs for runs in configs.values() for config in runs) * (
+    steps = sum(config.recipe.epochs for runs in configs.values() for config in runs) * (
         next(iter(trainers.values())).steps_per_epoch
     )
     folders: dict[str, list[pathlib.Path]] = {variant: [] for variant in variants}
@@ -86,11 +86,11 @@ def compare(options: cli.Options, variants: tuple[str, ...], seeds: int) -> None
     print(out)
 
 
-def _title(config: RunConfig) -> str:
-    return f"{config.net} on {config.data}{config.how}, {config.epochs} epochs"
+def _title(config: Run) -> str:
+    return f"{config.net.name} on {config.data.name}{config.net.how}, {config.recipe.epochs} epochs"
 
 
-def _comparison_name(config: RunConfig, folders: dict[str, list[pathlib.Path]]) -> str:
+def _comparison_name(config: Run, folders: dict[str, list[pathlib.Path]]) -> str:
     """What the compared runs share, and a hash of which they are."""
     names = sorted(folder.name for group in folders.values() for folder in group)
     digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:8]

@@ -10,7 +10,7 @@ import click
 import jax
 
 from experiments import cli
-from experiments.config import RunConfig
+from experiments.config import Run
 from experiments.machine import hosts, origin
 from experiments.machine.files import write_json
 from experiments.machine.process import StopSignals
@@ -66,31 +66,29 @@ def run(
             if not _finished(folder, config):  # Somebody else may have finished it meanwhile.
                 _make(trainer, config, folder, report, every)
                 return folder
-    report.skip(config.name, config.epochs * trainer.steps_per_epoch)
+    report.skip(config.name, config.recipe.epochs * trainer.steps_per_epoch)
     return folder
 
 
-def _finished(folder: pathlib.Path, config: RunConfig) -> bool:
+def _finished(folder: pathlib.Path, config: Run) -> bool:
     """Whether a run needs no work, as the first host sees it."""
     if hosts.first():
         results.check_folder(folder, config)
     return bool(hosts.agreed(hosts.first() and (folder / results.SUMMARY).exists()))
 
 
-def _make(
-    trainer: Trainer, config: RunConfig, folder: pathlib.Path, report: Reporter, every: float
-) -> None:
+def _make(trainer: Trainer, config: Run, folder: pathlib.Path, report: Reporter, every: float) -> None:
     """Makes a run, or what is left of it, in a folder that is held."""
-    report.begin(config.name, f"{config.variant} s{config.seed}")
+    report.begin(config.name, f"{config.method.name} s{config.seed}")
     if hosts.first():
         origin.sign(folder)
-        write_json(folder / results.CONFIG, dataclasses.asdict(config))
+        write_json(folder / results.CONFIG, config.flat())
     # Where there are several hosts, JAX takes SIGTERM itself, so that they stop after the same step.
     numbers = () if hosts.several() else (signal.SIGINT, signal.SIGTERM)
     with Checkpoints(folder, config, every, report.say) as checkpoints, StopSignals(*numbers) as signals:
         running = Running(trainer, config, checkpoints, signals, report)
         with Log(folder, running.epochs_logged) as log:
-            for epoch in range(running.epochs_logged, config.epochs):
+            for epoch in range(running.epochs_logged, config.recipe.epochs):
                 line, correct = running.epoch(epoch)
                 log.write(line)
         seconds = running.seconds()
@@ -125,7 +123,7 @@ def main(options: cli.Options, variant: str, seed: int) -> None:
     config, notes = options.configure(data, variant=variant, seed=seed)
     cli.say(*notes)
     trainer = Trainer(config, PlacedData(data))
-    with Reporter(1, config.epochs * trainer.steps_per_epoch) as report:
+    with Reporter(1, config.recipe.epochs * trainer.steps_per_epoch) as report:
         folder = run(trainer, seed, options.out, report, every=options.checkpoint_every)
     if hosts.first():
         print(folder)

@@ -143,7 +143,7 @@ def test_what_is_given_reaches_the_configuration(tmp_path, monkeypatch, capsys):
         pass
 
     def trainer(config, _):
-        seen.update(vars(config))
+        seen.update(config.flat())
         raise Stop
 
     given = dict(net="wrn16-8", width=0.125, epochs=2, batch=16, lr=0.05, weight_decay=1e-3, sigma=0.7)

@@ -17,7 +17,7 @@ from experiments import data as datasets
 from experiments.benchmark import peer
 from experiments.benchmark.timing import machine
 from experiments.campaign import report
-from experiments.config import RunConfig
+from experiments.config import Run
 from experiments.inspect.networks import read_config
 from experiments.models import vgg
 from experiments.run.augment import normalise
@@ -35,7 +35,7 @@ _ROUNDING = 1e-4  # Relative; a target missed by less is reached.
 class Subject:
     """A layer of a finished run, and the channels of it that are visualised."""
 
-    config: RunConfig
+    config: Run
     weights: peer.Weights
     layer: str
     responses: Callable[[Any], dict[str, jax.Array]]  # Of pictures in [0, 1].
@@ -116,7 +116,8 @@ def feature_vis_command(
     config, count = subject.config, len(subject.units)
     print(
         f"{machine()}{f', PyTorch {lucent.version}' if lucent else ''}; median (quartiles) of {repeats}. "
-        f"{subject.layer} of {config.net}, width {config.width:g}, {config.epochs} epochs of {config.data}, "
+        f"{subject.layer} of {config.net.name}, width {config.net.width:g}, {config.recipe.epochs} epochs of "
+        f"{config.data.name}, "
         f"{count} of {subject.width} channels in a batch.",
         "",
         *report.table(_COSTS, costs),
@@ -153,28 +154,28 @@ def load(
       ValueError: If there is no such run, data set or layer, or the network is none that PyTorch gets.
     """
     config = read_config(folder)
-    if config.net not in vgg.LAYERS:
-        raise ValueError(f"The run's net must be {' or '.join(vgg.LAYERS)}, got {config.net}.")
-    loaded = datasets.load(data or config.data, data_dir=data_dir)
-    if loaded.digest != config.data_digest:
+    if config.net.name not in vgg.LAYERS:
+        raise ValueError(f"The run's net must be {' or '.join(vgg.LAYERS)}, got {config.net.name}.")
+    loaded = datasets.load(data or config.data.name, data_dir=data_dir)
+    if loaded.digest != config.data.digest:
         raise ValueError(
             f"{folder.name} was trained on other pictures than {loaded.name!r} now holds. Give its own with "
             "--data and --data-dir."
         )
-    convolutions = [size for size in vgg.LAYERS[config.net] if size != "M"]
+    convolutions = [size for size in vgg.LAYERS[config.net.name] if size != "M"]
     known = [f"conv_{index}" for index in range(len(convolutions))]
     layer = known[-1] if layer is None else layer.removesuffix("/kernel")
     if layer not in known:
         raise ValueError(f"Unknown layer {layer!r}. Known: {', '.join(known)}.")
     variables = load_weights(folder)
-    module = models.build(config.net, loaded.classes, config.width)
+    module = models.build(config.net.name, loaded.classes, config.net.width)
     raw = linen_responses(module, variables, [layer], train=False)
     mean, deviation = (np.float32(statistic) for statistic in loaded.statistics())
     width = variables["params"][layer]["kernel"].shape[-1]
     units = np.unique(np.linspace(0, width - 1, channels).round().astype(int))
     return Subject(
         config,
-        peer.Weights(config.net, variables, mean, deviation),
+        peer.Weights(config.net.name, variables, mean, deviation),
         layer,
         lambda images: raw(normalise(255 * jax.numpy.asarray(images), mean, deviation)),
         width,

@@ -15,7 +15,7 @@ from experiments import cli, models
 from experiments.benchmark import noise, peer_nets, profile
 from experiments.benchmark.timing import Call, Others, first_calls, interleaved, machine
 from experiments.campaign import report
-from experiments.config import PRECISIONS, RunConfig
+from experiments.config import PRECISIONS, Run
 from experiments.data import Dataset
 
 OURS = {"baseline": "baseline", "LGNN": "constant"}  # What the networks are called, and their variants.
@@ -41,11 +41,11 @@ class Peer(NamedTuple):
     compiled: bool  # Whether torch.compile is tried.
 
     def calls(
-        self, config: RunConfig, data: Dataset, call: Callable[[peer_nets.Trainer], Call]
+        self, config: Run, data: Dataset, call: Callable[[peer_nets.Trainer], Call]
     ) -> dict[str, Call]:
         """What ``call`` gives in every setting that works, by the setting's name, called once."""
         calls: dict[str, Call] = {}
-        bf16 = config.precision == "bf16"
+        bf16 = config.net.precision == "bf16"
         for setting in peer_nets.settings(compiled=self.compiled, bf16=bf16):
             tried = {str(setting): call(peer_nets.Trainer(config, data, setting, self.device))}
             try:

@@ -42,12 +42,10 @@ def explain(job: Job, name: str, lines: list[Line]) -> str:
 def _remake(options: cli.Options, line: Line) -> str:
     """The command that makes the run of a row, also where its summary is published."""
     first = line.configs[0]
-    overrides = options.overrides | line.row.overrides | {"epochs": first.epochs}
+    overrides = options.overrides | line.row.overrides | {"epochs": first.recipe.epochs}
     arguments = dataclasses.replace(options, overrides=overrides).arguments
     out = shlex.quote(str(options.out))
-    return (
-        f"python -m experiments.train {arguments} --variant {first.variant} --seed {first.seed} --out {out}"
-    )
+    return f"python -m experiments.train {arguments} --variant {first.method.name} --seed {first.seed} --out {out}"
 
 
 def draw(job: Job, pictures: str) -> list[str]:
@@ -62,7 +60,7 @@ def draw(job: Job, pictures: str) -> list[str]:
     """
     lacking, drawn, lines = missing(job), set(), []
     for name, rows in job.figures.items():
-        lines += [f"### {FIGURES[name].title}, on {rows[0].configs[0].data}", ""]
+        lines += [f"### {FIGURES[name].title}, on {rows[0].configs[0].data.name}", ""]
         if name in lacking:
             lines += [explain(job, name, lacking[name]), ""]
             continue

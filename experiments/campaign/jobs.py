@@ -13,9 +13,10 @@ import jax
 from experiments import cli
 from experiments.campaign import paper, plan, report
 from experiments.campaign.tables import Line, Section
-from experiments.config import RunConfig, recipe
+from experiments.config import Run
 from experiments.data import Dataset
 from experiments.machine import hosts
+from experiments.recipes import recipe
 from experiments.run import results
 from experiments.run.claim import Taken
 from experiments.run.progress import Reporter, duration
@@ -33,24 +34,24 @@ class Job:
     figures: dict[str, tuple[Line, ...]]
 
     @property
-    def runs(self) -> list[RunConfig]:
+    def runs(self) -> list[Run]:
         """Every run once: cheap nets first, of a net the seeds in turn, of a seed all rows together."""
         lines = [line for section in self.sections for line in section.lines]
         lines += [line for group in self.figures.values() for line in group]
         unique = {config.name: config for line in lines for config in line.configs}
-        return sorted(unique.values(), key=lambda config: (paper.NETS.index(config.net), config.seed))
+        return sorted(unique.values(), key=lambda config: (paper.NETS.index(config.net.name), config.seed))
 
     @property
     def folder(self) -> pathlib.Path:
         """Where tables and figures go: its name says of what, its end is a hash of which runs."""
         runs = self.runs
-        widths = {config.width for config in runs} - {1}
+        widths = {config.net.width for config in runs} - {1}
         width = "".join(f"-w{width:g}" for width in widths)
         digest = hashlib.sha256("\n".join(sorted(config.name for config in runs)).encode()).hexdigest()[:8]
-        return self.options.out / f"{self.name}-{runs[0].set_name}{width}-{digest}"
+        return self.options.out / f"{self.name}-{runs[0].data.file_name}{width}-{digest}"
 
     @property
-    def unfinished(self) -> list[RunConfig]:
+    def unfinished(self) -> list[Run]:
         """What is left to be made."""
         return [config for config in self.runs if results.find(config, self.options.out) is None]
 
@@ -122,7 +123,9 @@ def make(job: Job, data: Dataset, done: Callable[[], None]) -> None:
     if not left:
         return
     programs = _Programs(PlacedData(data))
-    steps = sum(config.epochs * (programs.placed.train_examples // config.batch) for config in left)
+    steps = sum(
+        config.recipe.epochs * (programs.placed.train_examples // config.recipe.batch) for config in left
+    )
     failed: list[str] = []
     with Reporter(len(left), steps) as progress:
         taken = []
@@ -149,9 +152,9 @@ class _Programs:
         self.placed = placed
         self._trainers: dict[str, Trainer] = {}
 
-    def of(self, config: RunConfig) -> Trainer:
+    def of(self, config: Run) -> Trainer:
         """The programs of a run."""
-        if self._trainers and next(iter(self._trainers.values())).config.net != config.net:
+        if self._trainers and next(iter(self._trainers.values())).config.net.name != config.net.name:
             self._trainers.clear()
         name = dataclasses.replace(config, seed=0).name
         if name not in self._trainers:
@@ -167,12 +170,12 @@ def describe(job: Job, data: Dataset) -> str:
     for label, configs in _groups(job):
         left = [config for config in configs if config.name in unfinished]
         work = plan.run_multiply_adds(configs[0], placed)
-        net = configs[0].net
+        net = configs[0].net.name
         if left and net not in speed:
             cli.say(f"timing a few steps of {net} ...")
             speed[net] = plan.measure(left[0], placed)
-        row = [net, label, f"{len(configs) - len(left)} of {len(configs)}", str(configs[0].epochs)]
-        row += [_short(plan.multiply_adds(net, placed.classes, configs[0].width)), _short(work)]
+        row = [net, label, f"{len(configs) - len(left)} of {len(configs)}", str(configs[0].recipe.epochs)]
+        row += [_short(plan.multiply_adds(net, placed.classes, configs[0].net.width)), _short(work)]
         if left:
             compiling, rate = speed[net]
             work_left += len(left) * work
@@ -183,7 +186,7 @@ def describe(job: Job, data: Dataset) -> str:
         rows.append(row)
     header = ["net", "row", "finished", "epochs", "multiply-adds a picture", "of a run", "time of a run"]
     lines = [
-        f"### {job.name} on {data.name}{job.runs[0].how}: plan",
+        f"### {job.name} on {data.name}{job.runs[0].net.how}: plan",
         "",
         "Multiply-adds (two FLOPs each) are of convolutions and the dense layer: a picture's forward and backward "
         "pass, and a whole run with its tests after every epoch. Times are of a few steps on this "
@@ -197,14 +200,14 @@ def describe(job: Job, data: Dataset) -> str:
     return "\n".join(lines)
 
 
-def _groups(job: Job) -> list[tuple[str, list[RunConfig]]]:
+def _groups(job: Job) -> list[tuple[str, list[Run]]]:
     """A job's runs that differ in nothing but the seed, in the order they are made, by what a table calls them."""
     named = [line for section in job.sections for line in section.lines]
     named += [line for group in job.figures.values() for line in group]
     labels = {
         config.name: (line.row.net, line.row.label) for line in reversed(named) for config in line.configs
     }
-    groups: dict[tuple[str, str], list[RunConfig]] = {}
+    groups: dict[tuple[str, str], list[Run]] = {}
     for config in job.runs:
         groups.setdefault(labels[config.name], []).append(config)
     return [(label, configs) for (_, label), configs in groups.items()]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.config import RunConfig
+from experiments.config import Run
 from experiments.machine.files import write_json
 from experiments.run.results import SUMMARY, spread
 from experiments.run.weights import convolutions, load_weights
@@ -143,7 +143,7 @@ def table(header: list[str], rows: list[list[str]]) -> list[str]:
 
 def write(
     title: str,
-    configs: dict[str, list[RunConfig]],
+    configs: dict[str, list[Run]],
     folders: dict[str, list[pathlib.Path]],
     out: pathlib.Path,
     notes: tuple[str, ...] = (),

@@ -79,15 +79,15 @@ def main(
         folders = {"run": run} if baseline is None else {"baseline": baseline, "run": run}
         configs = {title: read_config(folder) for title, folder in folders.items()}
         check_pair(configs)
-        loaded = datasets.load(data or configs["run"].data, data_dir=data_dir, download=download)
-        if loaded.digest != configs["run"].data_digest:
+        loaded = datasets.load(data or configs["run"].data.name, data_dir=data_dir, download=download)
+        if loaded.digest != configs["run"].data.digest:
             raise ValueError(
                 f"{run.name} was trained on other pictures than {loaded.name!r} now holds. Give its own with "
                 "--data and --data-dir."
             )
         chosen = _chosen(classes, loaded)
         networks = {
-            config.variant if baseline is not None else "run": network(folders[title], config, loaded)
+            config.method.name if baseline is not None else "run": network(folders[title], config, loaded)
             for title, config in configs.items()
         }
         shown = _layer(layer, networks)

@@ -53,10 +53,10 @@ def _readable(names: Sequence[str]) -> list[str]:
 
 def _facts(found: Network) -> dict[str, str]:
     """What a reader should know of a run."""
-    config = found.config
+    config, net = found.config, found.config.net
     return {
-        "network": config.net if config.width == 1 else f"{config.net} at {config.width:g} of its width",
-        "pictures": config.data,
-        "training": f"{config.variant}, {config.epochs} epochs, seed {config.seed}",
+        "network": net.name if net.width == 1 else f"{net.name} at {net.width:g} of its width",
+        "pictures": config.data.name,
+        "training": f"{config.method.name}, {config.recipe.epochs} epochs, seed {config.seed}",
         "test accuracy": f"{found.accuracy:.1%}",
     }

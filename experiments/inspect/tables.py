@@ -91,7 +91,7 @@ def topography_table(
     metrics = next(iter(first.values()))["metrics"]
     config = next(iter(networks.values())).config
     lines = [
-        f"# {config.net} at width {config.width:g} on {config.data}, {config.epochs} epochs",
+        f"# {config.net.name} at width {config.net.width:g} on {config.data.name}, {config.recipe.epochs} epochs",
         "",
         *(f"- {title}: {found.config.name}" for title, found in networks.items()),
         "",

@@ -16,7 +16,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from experiments import cli
-from experiments.config import RunConfig
+from experiments.config import Run
 from experiments.machine import hosts
 
 _FOLDER, _SET_ASIDE = "checkpoints", "unusable_checkpoints"
@@ -56,9 +56,7 @@ class Checkpoints:
     of a save, costs no more than ``interval`` seconds of work. Only the first host has any.
     """
 
-    def __init__(
-        self, folder: pathlib.Path, config: RunConfig, interval: float, say: Callable[[str], None]
-    ):
+    def __init__(self, folder: pathlib.Path, config: Run, interval: float, say: Callable[[str], None]):
         self._folder, self._config, self._interval, self._say = folder, config, interval, say
         self._manager = None
         # When the last save began, and how long one takes; until one is timed it is done early.
@@ -211,7 +209,7 @@ def _form(leaf: Any) -> str:
     return f"{leaf.dtype}{leaf.shape}"
 
 
-def _plain(config: RunConfig) -> dict[str, Any]:
+def _plain(config: Run) -> dict[str, Any]:
     """What decides a run's result, as JSON gives it back."""
     return json.loads(json.dumps(config.identity()))
 

@@ -14,7 +14,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from experiments import models
-from experiments.config import RunConfig
+from experiments.config import Run
 from experiments.data import Dataset
 from experiments.run.augment import crop_and_flip, example_keys, normalise
 
@@ -182,17 +182,17 @@ class PlacedData:
 class Trainer:
     """The compiled programs of a configuration, whatever its seed, on all devices of all processes."""
 
-    def __init__(self, config: RunConfig, placed: PlacedData):
+    def __init__(self, config: Run, placed: PlacedData):
         self.config, self.placed = config, placed
-        self.steps_per_epoch = placed.train_examples // config.batch
+        self.steps_per_epoch = placed.train_examples // config.recipe.batch
         self.tx = config.optimizer(self.steps_per_epoch)
         # The same network twice: batch statistics can be shared only where there are replicas.
         build = functools.partial(
-            models.build, config.net, placed.classes, config.width, dtype=config.dtype
+            models.build, config.net.name, placed.classes, config.net.width, dtype=config.net.dtype
         )
-        self._module, replicated = build(), build(bn_axis=AXIS if config.sync_bn else None)
-        padding = "reflect" if config.net.startswith("wrn") else "constant"
-        step = make_step(replicated, self.tx, padding=padding, flip=config.flip)
+        self._module, replicated = build(), build(bn_axis=AXIS if config.net.sync_bn else None)
+        padding = "reflect" if config.net.name.startswith("wrn") else "constant"
+        step = make_step(replicated, self.tx, padding=padding, flip=config.recipe.flip)
         self._step = jax.pmap(
             step,
             AXIS,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import os
 import sys
 from typing import Any
@@ -11,14 +10,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.config import RunConfig
+from experiments.config import Run
 from experiments.run.checkpoint import tree_digest
 from experiments.run.weights import convolutions
 from lgnn_jax import Grid, topography
 
 
 def summarise(
-    config: RunConfig, params: Any, correct: np.ndarray, last: dict[str, Any], seconds: float
+    config: Run, params: Any, correct: np.ndarray, last: dict[str, Any], seconds: float
 ) -> dict[str, Any]:
     """A run's summary, as plain values for JSON.
 
@@ -35,7 +34,7 @@ def summarise(
     _, first = next(iter(layers.values()))
     magnitudes = np.linalg.norm(np.asarray(topography.filters(first)), axis=1)
     return {
-        "config": dataclasses.asdict(config),
+        "config": config.flat(),
         "test_accuracy": last["test_accuracy"],
         "test_loss": last["test_loss"],
         "train_loss": last["train_loss"],

@@ -11,7 +11,7 @@ import pytest
 
 from experiments import cli, reproduce
 from experiments.campaign import commands, jobs, plan, report
-from experiments.config import RunConfig, configure
+from experiments.config import Run, configure
 from experiments.data import Dataset
 from experiments.run import results
 from tests.pins_experiments import golden
@@ -43,22 +43,19 @@ DIGITS = data_set("digits", "fedcba9876543210", 1433, 364, 10)
 
 def name_of(fields):
     """The name of the run that a summary's or a folder's ``config`` describes."""
-    fields = {**fields, "milestones": tuple(fields["milestones"])}
-    fields["grids"] = tuple((width, tuple(shape)) for width, shape in fields["grids"])
-    return RunConfig(**fields).name
+    return Run.of(fields).name
 
 
 def found_by_its_configuration(fields, out):
     """The folder in which a finished run is found, and whether its summary can be read."""
-    config = RunConfig(**{**fields, "milestones": tuple(fields["milestones"]), "grids": ()})
-    folder = results.find(config, out)
+    folder = results.find(Run.of(fields), out)
     return folder, results.read(folder)
 
 
 def asked_for(data, given):
     """Name, configuration and notes of the run that options ask for."""
     config, notes = configure(data, **given)
-    return {"name": config.name, "notes": notes, "config": dataclasses.asdict(config)}
+    return {"name": config.name, "notes": notes, "config": config.flat()}
 
 
 def say_again(command, data, arguments, out, monkeypatch, capsys):

@@ -96,7 +96,7 @@ def read(name, folder=FINISHED):
 
 def test_the_configuration_of_a_folder():
     config = read_config(FINISHED)
-    assert golden.plain(vars(config)) == read("config.json") == read("summary.json")["config"]
+    assert golden.plain(config.flat()) == read("config.json") == read("summary.json")["config"]
     golden.same("folders.json", "name", config.name)
     results.check_folder(FINISHED, config)
     assert results.read(FINISHED)["commits"] == read("origin.json")["commits"]
