@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from experiments.models.activations import show
 from experiments.models.common import Conv, batch_norm, max_pool, normal, scaled
 
 LAYERS: dict[str, tuple[int | str, ...]] = {
@@ -42,6 +43,7 @@ class VGG(nn.Module):
             deviation = (2 / (9 * filters)) ** 0.5
             x = Conv(filters, deviation=deviation, name=f"conv_{index}")(x)
             x = nn.relu(batch_norm(train, self.bn_axis, self.dtype, f"bn_{index}")(x))
+            show(self, x, f"conv_{index}")
             index += 1
         x = x.reshape(len(x), -1).astype(jnp.float32)
         return nn.Dense(self.classes, kernel_init=normal(0.01), name="dense")(x)

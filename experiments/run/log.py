@@ -72,7 +72,9 @@ class Log:
             return
         with self._path.open("a") as file:
             file.write(json.dumps(line) + "\n")
-        known = {tag: line[name] for name, tag in _TAGS.items() if line[name] is not None}
+        # What a method adds stands in a group of its own.
+        tags = {name: _TAGS.get(name, f"method/{name}") for name in line if name not in ("epoch", "step")}
+        known = {tag: line[name] for name, tag in tags.items() if line[name] is not None}
         values = [summary_pb2.Summary.Value(tag=tag, simple_value=value) for tag, value in known.items()]
         self._event(line["step"], summary=summary_pb2.Summary(value=values))
 

@@ -89,6 +89,8 @@ class Running:
         config, placed, first = self._config, self._trainer.placed, epoch * self._steps
         batches = order(config.seed, epoch, placed.train_examples, config.recipe.batch)
         if self._done == first:
+            if epoch:
+                self.state = placed.replicate(config.method.between(config, self.state, epoch))
             self.state = self.state._replace(totals=placed.replicate(Totals.zero()))
         clock = _Clock(config.recipe.batch)
         for examples in batches[self._done - first :]:

@@ -16,6 +16,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from experiments import models
 from experiments.config import Run
 from experiments.data import Dataset
+from experiments.methods.base import Loss
+from experiments.models import activations
 from experiments.run.augment import crop_and_flip, example_keys, normalise
 
 AXIS = "batch"
@@ -90,11 +92,15 @@ def make_step(
     padding: str,
     flip: bool,
     axis: str | None = AXIS,
+    term: Loss | None = None,
 ) -> Callable[[TrainState, Images, Keys, jax.Array], TrainState]:
     """A training step of one replica on ``examples``, its share ``(share,)`` of the batch's indices.
 
-    Gradients and running statistics are averaged over ``axis``; None is the view of the whole batch.
+    Gradients and running statistics are averaged over ``axis``; None is the view of the whole batch. ``term`` is
+    added to the cross-entropy, which alone counts in the totals. Activations are kept for it, and only if it is
+    there.
     """
+    collections = ["batch_stats"] if term is None else ["batch_stats", "intermediates"]
 
     def average(tree):
         return tree if axis is None else jax.lax.pmean(tree, axis)
@@ -115,18 +121,24 @@ def make_step(
                 x,
                 train=True,
                 examples=examples,
-                mutable=["batch_stats"],
+                mutable=collections,
                 rngs={"dropout": jax.random.fold_in(keys.dropout, state.step)},
             )
             losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-            return losses.mean(), (logits, changed["batch_stats"])
+            loss = minimised = losses.mean()
+            if term is not None:
+                minimised = loss + term(params, activations.shown(changed["intermediates"]))
+            return minimised, (loss, logits, changed["batch_stats"])
 
-        (loss, (logits, batch_stats)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-        loss, grads, batch_stats = average((loss, grads, batch_stats))
+        (minimised, (loss, logits, batch_stats)), grads = jax.value_and_grad(loss_of, has_aux=True)(
+            state.params
+        )
+        minimised, grads, batch_stats = average((minimised, grads, batch_stats))
+        loss = minimised if term is None else average(loss)
         with jax.named_scope("optimizer"):
             updates, opt_state = tx.update(grads, state.opt_state, state.params)
             params = optax.apply_updates(state.params, updates)
-        bad = jnp.where(jnp.isfinite(loss), _FAR, state.step)
+        bad = jnp.where(jnp.isfinite(minimised), _FAR, state.step)
         totals = Totals(
             state.totals.loss + loss * total(len(examples)),
             state.totals.correct + total((logits.argmax(-1) == labels).sum(dtype=jnp.int32)),
@@ -192,7 +204,8 @@ class Trainer:
         )
         self._module, replicated = build(), build(bn_axis=AXIS if config.net.sync_bn else None)
         padding = "reflect" if config.net.name.startswith("wrn") else "constant"
-        step = make_step(replicated, self.tx, padding=padding, flip=config.recipe.flip)
+        term = config.method.loss(config)
+        step = make_step(replicated, self.tx, padding=padding, flip=config.recipe.flip, term=term)
         self._step = jax.pmap(
             step,
             AXIS,
