@@ -10,7 +10,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import click
 import jax
 import jax.numpy as jnp
 import optax
@@ -44,22 +43,6 @@ _ORDER += ("weight_decay", "width", "flip", "sigma", "window", "boundary", "grid
 _ORDER += ("momentum", "precision")
 
 
-class _Grids(click.ParamType):
-    """Grid shapes by number of filters: ``512=32x16,64=8x8``."""
-
-    name = "WIDTH=MxN,..."
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The shapes as pairs of a width and a tuple."""
-        if not isinstance(value, str):
-            return value
-        try:
-            pairs = [entry.split("=") for entry in value.split(",") if entry]
-            return tuple(sorted((int(width), tuple(map(int, shape.split("x")))) for width, shape in pairs))
-        except ValueError:
-            self.fail(f"{value!r} is not of the form 512=32x16,64=8x8", param, ctx)
-
-
 @dataclasses.dataclass(frozen=True)
 class Net:
     """A network, what it computes in, and the grids of its layers, smoothed or not: where topography is measured.
@@ -87,9 +70,14 @@ class Net:
         metavar="|".join(BOUNDARIES),
     )
     grids: tuple[tuple[int, tuple[int, ...]], ...] = setting(
-        "Grid shapes by number of filters, such as 512=32x16.", (), "as square as possible", type=_Grids()
+        "Grid shapes by number of filters, such as 512=32x16.",
+        (),
+        "as square as possible",
+        type=fields.GridShapes(),
     )
-    sync_bn: bool = setting("Batch statistics over all devices instead of each its own.", False)
+    sync_bn: bool = setting(
+        "Batch statistics over all devices instead of each its own.", False, default=None
+    )
     precision: str = setting(
         "What networks compute in; bf16 is bfloat16, where parameters, statistics and optimizer stay in float32.",
         "float32",
@@ -165,9 +153,16 @@ class Data:
       ValueError: If the split is unknown.
     """
 
-    name: str = setting(key="data")
-    digest: str = setting(default="", key="data_digest")
-    split: str = setting(default="full", added=True)
+    name: str = setting(
+        "digits (embedded), folder:PATH (a folder or zip with train/<class>/* and test/<class>/*), or an "
+        "image-classification set of tensorflow-datasets such as cifar100.",
+        key="data",
+        default="digits",
+        show_default=True,
+        metavar="NAME",
+    )
+    digest: str = setting(value="", key="data_digest")
+    split: str = setting(value="full", added=True)
 
     def __post_init__(self):
         if self.split not in SPLITS:
@@ -316,11 +311,8 @@ class Run:
 
 def known_settings() -> dict[str, dataclasses.Field[Any]]:
     """The fields of all parts of a run, of any method, by their flat names."""
-    return {
-        key: field
-        for part in (Net, Data, Recipe, *methods.METHODS.values())
-        for key, field in fields.by_key(part).items()
-    }
+    net, data, recipe = map(fields.by_key, (Net, Data, Recipe))
+    return net | data | recipe | methods.options()
 
 
 def _tuples(value: Any) -> Any:
@@ -368,4 +360,6 @@ def foresee(
     which = {"net": net, "data": data, "variant": variant, "seed": seed, "width": recipes.width(data)}
     run = Run.of(which | fields.flat(recipe) | given)
     run.check()
-    return run, () if note is None or "weight_decay" in given else (note,)
+    notes = () if note is None or "weight_decay" in given else (note,)
+    unknown = methods.options().keys() & given.keys() - fields.by_key(run.method).keys()
+    return run, notes + tuple(f"{variant} has no {key}; it changes nothing" for key in sorted(unknown))

@@ -6,28 +6,46 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+import click
+
 T = TypeVar("T")
+
+
+class GridShapes(click.ParamType):
+    """Grid shapes by number of filters: ``512=32x16,64=8x8``."""
+
+    name = "WIDTH=MxN,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The shapes as pairs of a width and a tuple."""
+        if not isinstance(value, str):
+            return value
+        try:
+            pairs = [entry.split("=") for entry in value.split(",") if entry]
+            return tuple(sorted((int(width), tuple(map(int, shape.split("x")))) for width, shape in pairs))
+        except ValueError:
+            self.fail(f"{value!r} is not of the form 512=32x16,64=8x8", param, ctx)
 
 
 def setting(
     help: str | None = None,
-    default: Any = dataclasses.MISSING,
+    value: Any = dataclasses.MISSING,
     shown: str | None = None,
     *,
     key: str | None = None,
     added: bool = False,
-    **click: Any,
+    **option: Any,
 ) -> Any:
     """A field of a configuration.
 
     Args:
       help: What the option of its name does; None if there is no option.
-      default: Its value where nothing else is said; none if left out.
-      shown: What the option's help says is its default, if that is more than ``default``.
+      value: Its default; none if left out.
+      shown: What the option's help says is its default, if that is more than ``value``.
       key: Its flat name, in ``config.json`` and on the command line, if that is another than the field's own.
       added: Whether it came after runs had been published. Its default is what those were made with, and must
         never change: there, the field is in no name and in no file.
-      **click: Further arguments of ``click.option``.
+      **option: Further arguments of ``click.option``.
 
     Example:
       >>> import dataclasses
@@ -40,14 +58,10 @@ def setting(
       {'part': 'a', 'size': 3}
     """
     if help is not None:
-        if (
-            shown is None
-            and "default" not in click
-            and not isinstance(default, bool | type(dataclasses.MISSING))
-        ):
-            shown = str(default)
-        click["help"] = help if shown is None else f"{help}  [default: {shown}]"
-    return dataclasses.field(default=default, metadata={"key": key, "added": added, "click": click})
+        if shown is None and "default" not in option and value is not dataclasses.MISSING:
+            shown = str(value)
+        option["help"] = help if shown is None else f"{help}  [default: {shown}]"
+    return dataclasses.field(default=value, metadata={"key": key, "added": added, "click": option})
 
 
 def by_key(part: Any) -> dict[str, dataclasses.Field[Any]]:

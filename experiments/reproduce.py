@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import pathlib
 
 import click
@@ -13,13 +14,16 @@ from experiments.campaign import commands as campaign
 from experiments.campaign import report
 from experiments.config import Run
 from experiments.machine import hosts
+from experiments.options import Options, run_options
 from experiments.run.progress import Reporter
 from experiments.run.step import PlacedData, Trainer
 from experiments.train import run
 
+_log = logging.getLogger("experiments")
+
 
 @click.group(invoke_without_command=True)
-@cli.run_options
+@run_options
 @click.option(
     "--variants",
     default="baseline,constant,decreasing",
@@ -31,7 +35,7 @@ from experiments.train import run
     "--seeds", default=3, show_default=True, type=click.IntRange(1), help="Number of paired seeds, from 0."
 )
 @click.pass_context
-def main(context: click.Context, options: cli.Options, variants: str, seeds: int) -> None:
+def main(context: click.Context, options: Options, variants: str, seeds: int) -> None:
     """Trains a network with and without locality guidance and shows what it did.
 
     Without arguments: a small VGG-11 on scikit-learn's handwritten digits, which takes a few minutes and
@@ -56,7 +60,7 @@ for command in campaign.commands:
     main.add_command(command)
 
 
-def compare(options: cli.Options, variants: tuple[str, ...], seeds: int) -> None:
+def compare(options: Options, variants: tuple[str, ...], seeds: int) -> None:
     """Runs every variant with every seed, the seeds in turn, and writes the comparison."""
     for variant in variants:
         options.check(variant=variant)
@@ -66,7 +70,8 @@ def compare(options: cli.Options, variants: tuple[str, ...], seeds: int) -> None
     for variant in variants:
         pairs = [options.configure(data, variant=variant, seed=seed) for seed in range(seeds)]
         configs[variant], notes = [config for config, _ in pairs], pairs[0][1]
-    cli.say(*notes)
+    for note in notes:
+        _log.info(note)
     placed = PlacedData(data)
     trainers = {variant: Trainer(runs[0], placed) for variant, runs in configs.items()}
     steps = sum(config.recipe.epochs for runs in configs.values() for config in runs) * (

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import pathlib
 import signal
 
 import click
 import jax
 
-from experiments import cli
+from experiments import cli, methods
 from experiments.config import Run
+from experiments.errors import Stopped
 from experiments.machine import hosts, origin
 from experiments.machine.files import write_json
 from experiments.machine.process import StopSignals
+from experiments.options import Options, run_options
 from experiments.run import checkpoint, results
 from experiments.run.checkpoint import Checkpoints
 from experiments.run.claim import claim
@@ -23,6 +26,8 @@ from experiments.run.running import Running
 from experiments.run.step import PlacedData, Trainer
 from experiments.run.summary import summarise
 from experiments.run.weights import save_weights
+
+_log = logging.getLogger("experiments")
 
 CHECKPOINT_SECONDS = 60.0
 
@@ -54,9 +59,9 @@ def run(
       wait: Whether to wait for another process that makes this run.
 
     Raises:
-      cli.FailedRun: If the loss is not finite or the disk is full. What is on disk stays.
-      cli.Stopped: If a signal asks for it; the state is on disk.
-      claim.Taken: If another process makes it and ``wait`` is False.
+      FailedRun: If the loss is not finite or the disk is full. What is on disk stays.
+      Stopped: If a signal asks for it; the state is on disk.
+      Taken: If another process makes it and ``wait`` is False.
       click.UsageError: If the folder is of another run.
     """
     config = dataclasses.replace(trainer.config, seed=seed)
@@ -100,19 +105,19 @@ def _make(trainer: Trainer, config: Run, folder: pathlib.Path, report: Reporter,
         checkpoint.remove(folder)
     report.end(line["test_accuracy"], seconds)
     if signals.received:
-        raise cli.Stopped(f"stopped after {config.name} was finished", signals.received)
+        raise Stopped(f"stopped after {config.name} was finished", signals.received)
 
 
 @click.command()
-@cli.run_options
+@run_options
 @click.option(
     "--variant",
     default="constant",
     show_default=True,
-    help="baseline (no smoothing), constant (the same neighbourhood throughout) or decreasing (eq. 4).",
+    help=f"{methods.described()}.",
 )
 @click.option("--seed", default=0, show_default=True, help="Initialisation, order, augmentation, dropout.")
-def main(options: cli.Options, variant: str, seed: int) -> None:
+def main(options: Options, variant: str, seed: int) -> None:
     """Trains one network once and prints the folder of the run.
 
     The folder holds config.json, metrics.jsonl, TensorBoard's events, summary.json and the weights. A run that
@@ -121,7 +126,8 @@ def main(options: cli.Options, variant: str, seed: int) -> None:
     options.check(variant=variant, seed=seed)
     data = options.load()
     config, notes = options.configure(data, variant=variant, seed=seed)
-    cli.say(*notes)
+    for note in notes:
+        _log.info(note)
     trainer = Trainer(config, PlacedData(data))
     with Reporter(1, config.recipe.epochs * trainer.steps_per_epoch) as report:
         folder = run(trainer, seed, options.out, report, every=options.checkpoint_every)

@@ -9,11 +9,12 @@ import click
 import numpy as np
 import pytest
 
-from experiments import cli, reproduce, train
+from experiments import cli, errors, reproduce, train
 from experiments import data as datasets
 from experiments.campaign import commands as campaign
 from experiments.campaign import figures, jobs, paper, plan, tables
 from experiments.machine import origin
+from experiments.options import Options
 from experiments.run import results
 from experiments.run.log import METRICS
 from experiments.run.results import SUMMARY
@@ -150,7 +151,7 @@ def test_a_run_that_fails_does_not_keep_the_others(out, made, monkeypatch, capsy
 
     def run(trainer, seed, folder, progress, **options):
         if (trainer.config.method.name, seed) == ("decreasing", 0):
-            raise cli.FailedRun("the loss is not finite")
+            raise errors.FailedRun("the loss is not finite")
         fake(trainer, seed, folder, progress)
 
     monkeypatch.setattr(jobs, "run", run)
@@ -199,7 +200,7 @@ def test_measuring_leaves_compiling_out_and_takes_a_few_steps(finished, monkeypa
 
 
 def options(tmp_path, **overrides):
-    return cli.Options("cifar100", None, False, tmp_path, 60.0, overrides)
+    return Options("cifar100", None, False, tmp_path, 60.0, overrides)
 
 
 def noise(name="cifar100"):
@@ -261,7 +262,7 @@ def test_the_command_of_a_table_makes_its_runs(names, more, tmp_path, monkeypatc
     given = dict(width=0.25, lr=0.05, boundary="wrap", sync_bn=True)
     job = everything(tmp_path, shorten=0.1, names=names, **given, **more)
     made = []
-    monkeypatch.setattr(cli.Options, "load", lambda self: noise())
+    monkeypatch.setattr(Options, "load", lambda self: noise())
     monkeypatch.setattr(campaign, "_make", lambda job, *_: made.append(job))
     for name, section in zip(names, job.sections, strict=True):
         words = section.command.replace("'", "").split()

@@ -241,7 +241,9 @@ def test_options_of_a_method_are_in_the_name_of_its_runs_alone(sparse):
     assert sparse.flat()["strength"] == 0.5 and "window" not in sparse.flat()
     assert sparse.having(strength=1.0).name != sparse.name and "-sparse-s0-" in sparse.name
     assert Run.of(sparse.flat()) == sparse
-    assert foresee("digits", strength=3.0)[0] == foresee("digits")[0]
+    plain, notes = foresee("digits", strength=3.0)
+    assert plain == foresee("digits")[0] and notes == ("constant has no strength; it changes nothing",)
+    assert not foresee("digits", variant="baseline", sigma=0.4)[1]
 
 
 def test_settings_have_flat_names_of_their_own():

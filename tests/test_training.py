@@ -7,8 +7,8 @@ from rich.console import Console
 
 from experiments import data as datasets
 from experiments.campaign import report
-from experiments.cli import FailedRun
 from experiments.config import configure
+from experiments.errors import FailedRun
 from experiments.run import results
 from experiments.run.checkpoint import tree_digest as params_digest
 from experiments.run.progress import Reporter

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import pathlib
 import time
 from collections.abc import Callable
@@ -12,17 +13,20 @@ import click
 import jax
 import numpy as np
 
-from experiments import cli, models
 from experiments import data as datasets
+from experiments import models
 from experiments.benchmark import peer
 from experiments.benchmark.timing import machine
 from experiments.campaign import report
 from experiments.config import Run
+from experiments.errors import FailedRun, usage_errors
 from experiments.inspect.networks import read_config
 from experiments.models import vgg
 from experiments.run.augment import normalise
 from experiments.run.weights import load_weights
 from lgnn_jax.inspect import LUCID, SMALL, Setting, linen_responses, mean_activations, visualise
+
+_log = logging.getLogger("experiments")
 
 SETTINGS = {"small": SMALL, "lucid": LUCID}
 _FEWEST = 16  # Steps that are tried; twice as many as there are between reports of progress.
@@ -98,13 +102,13 @@ def feature_vis_command(
     them: all steps, with compiling. One at a time is timed on one channel a repeat; its objectives are
     those of the batch, in which no picture depends on the others.
     """
-    with cli.usage_errors():
+    with usage_errors():
         chosen = _settings(settings, steps)
         subject = load(run, data, data_dir, layer, channels)
     lucent = _lucent(subject)
     costs, curves = [], []
     for name, setting in chosen.items():
-        cli.say(f"{name}: {setting.steps} steps of {len(subject.units)} channels ...")
+        _log.info(f"{name}: {setting.steps} steps of {len(subject.units)} channels ...")
         forms, values = _forms(subject, setting, lucent)
         target = values["lucent"][setting.steps] if lucent is not None else None
         timed = _interleaved(forms, repeats)
@@ -187,7 +191,7 @@ def check_alike(subject: Subject) -> None:
     """Compares the network in PyTorch with ours, on a few pictures of noise.
 
     Raises:
-      cli.FailedRun: If responses differ by more than 1e-4, or as much of the largest.
+      FailedRun: If responses differ by more than 1e-4, or as much of the largest.
     """
     draw = np.random.default_rng(0).uniform(size=(4, _SIZE, _SIZE, 3))
     pictures = draw.astype(np.float32)
@@ -195,7 +199,7 @@ def check_alike(subject: Subject) -> None:
     theirs = peer.maps(peer.network(subject.weights, subject.layer), pictures)
     difference, largest = np.abs(ours - theirs).max(), np.abs(ours).max()
     if not difference <= 1e-4 * max(1, largest):
-        raise cli.FailedRun(
+        raise FailedRun(
             f"The network in PyTorch is not ours: responses up to {largest:.3g} differ by {difference:.3g}."
         )
 
@@ -205,7 +209,7 @@ def _lucent(subject: Subject) -> peer.Lucent | None:
     try:
         lucent = peer.Lucent(subject.weights, subject.layer)
     except (ImportError, RuntimeError) as error:
-        cli.say(
+        _log.info(
             f"lucent cannot be imported ({error}); its rows are left out (pip install torch torchvision "
             "torch-lucent)"
         )

@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import logging
 import pathlib
 import shlex
 
-from experiments import cli
 from experiments.campaign.jobs import Job
 from experiments.campaign.paper import FIGURES
 from experiments.campaign.tables import Line
+from experiments.options import Options
 from experiments.run import results
 from experiments.run.weights import WEIGHTS
+
+_log = logging.getLogger("experiments")
 
 
 def missing(job: Job) -> dict[str, list[Line]]:
@@ -39,7 +42,7 @@ def explain(job: Job, name: str, lines: list[Line]) -> str:
     )
 
 
-def _remake(options: cli.Options, line: Line) -> str:
+def _remake(options: Options, line: Line) -> str:
     """The command that makes the run of a row, also where its summary is published."""
     first = line.configs[0]
     overrides = options.overrides | line.row.overrides | {"epochs": first.recipe.epochs}
@@ -83,6 +86,6 @@ def _inspect(job: Job, line: Line, baseline: Line, target: pathlib.Path, picture
     options = ["--data", job.options.data, "--pictures", pictures, "--out", str(target)]
     if job.options.data_dir:
         options += ["--data-dir", job.options.data_dir]
-    cli.say(f"drawing {target.name} ...")
+    _log.info(f"drawing {target.name} ...")
     with contextlib.redirect_stdout(io.StringIO()):  # Its tables are in its folder too.
         main.main([*folders, *options], standalone_mode=False)

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import logging
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Mapping
 
 import jax
 
-from experiments import cli
 from experiments.campaign import paper, plan, report
 from experiments.campaign.tables import Line, Section
 from experiments.config import Run
 from experiments.data import Dataset
+from experiments.errors import FailedRun, Taken
 from experiments.machine import hosts
+from experiments.options import Options
 from experiments.recipes import recipe
 from experiments.run import results
-from experiments.run.claim import Taken
 from experiments.run.progress import Reporter, duration
 from experiments.run.step import PlacedData, Trainer
 from experiments.train import run
+
+_log = logging.getLogger("experiments")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Job:
     """Tables and figures of a data set, with the runs that they need."""
 
     name: str
-    options: cli.Options
+    options: Options
     sections: tuple[Section, ...]
     figures: dict[str, tuple[Line, ...]]
 
@@ -60,7 +63,7 @@ def prepare(
     name: str,
     tables: Mapping[str, paper.Table],
     figures: Iterable[str],
-    options: cli.Options,
+    options: Options,
     data: Dataset,
     *,
     seeds: int,
@@ -80,7 +83,7 @@ def prepare(
     return Job(name, options, tuple(sections), drawn)
 
 
-def row_options(row: paper.Row, options: cli.Options, shorten: float) -> cli.Options:
+def row_options(row: paper.Row, options: Options, shorten: float) -> Options:
     """The options of a row's runs."""
     overrides = options.overrides | row.overrides
     if shorten != 1:
@@ -89,7 +92,7 @@ def row_options(row: paper.Row, options: cli.Options, shorten: float) -> cli.Opt
 
 
 def _line(
-    row: paper.Row, options: cli.Options, data: Dataset, seeds: int, shorten: float
+    row: paper.Row, options: Options, data: Dataset, seeds: int, shorten: float
 ) -> tuple[Line, tuple[str, ...]]:
     """A row with its runs, and what was adapted for them."""
     first, notes = row_options(row, options, shorten).configure(data, variant=row.variant, seed=0)
@@ -97,7 +100,7 @@ def _line(
     return Line(row, configs, paper.comparable(first, data)), notes
 
 
-def _command(name: str, table: paper.Table, options: cli.Options, seeds: int, shorten: float) -> str:
+def _command(name: str, table: paper.Table, options: Options, seeds: int, shorten: float) -> str:
     """The command that makes the runs of a table."""
     words = [f"python -m experiments.reproduce {name}"]
     nets = dict.fromkeys(row.net for row in table.rows)
@@ -115,7 +118,7 @@ def make(job: Job, data: Dataset, done: Callable[[], None]) -> None:
     Runs that another process makes come last: by then it has finished them, or left them.
 
     Raises:
-      cli.FailedRun: At the end, if runs failed; the others are made all the same.
+      FailedRun: At the end, if runs failed; the others are made all the same.
     """
     runs = job.runs
     unfinished = {config.name for config in (job.unfinished if hosts.first() else ())}
@@ -137,12 +140,12 @@ def make(job: Job, data: Dataset, done: Callable[[], None]) -> None:
                 except Taken:
                     taken.append(config)
                     continue
-                except cli.FailedRun as error:
+                except FailedRun as error:
                     failed.append(str(error))
                     progress.say(f"failed: {error}")
                 done()
     if failed:
-        raise cli.FailedRun(f"{len(failed)} of {len(left)} runs failed: {' '.join(failed)}")
+        raise FailedRun(f"{len(failed)} of {len(left)} runs failed: {' '.join(failed)}")
 
 
 class _Programs:
@@ -172,7 +175,7 @@ def describe(job: Job, data: Dataset) -> str:
         work = plan.run_multiply_adds(configs[0], placed)
         net = configs[0].net.name
         if left and net not in speed:
-            cli.say(f"timing a few steps of {net} ...")
+            _log.info(f"timing a few steps of {net} ...")
             speed[net] = plan.measure(left[0], placed)
         row = [net, label, f"{len(configs) - len(left)} of {len(configs)}", str(configs[0].recipe.epochs)]
         row += [_short(plan.multiply_adds(net, placed.classes, configs[0].net.width)), _short(work)]

@@ -9,6 +9,7 @@ import click
 
 from experiments import cli
 from experiments import data as datasets
+from experiments.errors import usage_errors
 from experiments.inspect.atlas import write_atlas
 from experiments.inspect.figures import Shown, draw
 from experiments.inspect.networks import PARTS, Network, check_pair, network, read_config, with_responses
@@ -75,7 +76,7 @@ def main(
     (magnitudes) and topography.md and .json (metrics on weights and on responses to the test pictures,
     with what chance gives), and prints where. Figures and table are numbered as in the paper.
     """
-    with cli.usage_errors():
+    with usage_errors():
         folders = {"run": run} if baseline is None else {"baseline": baseline, "run": run}
         configs = {title: read_config(folder) for title, folder in folders.items()}
         check_pair(configs)

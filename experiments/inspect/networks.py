@@ -5,14 +5,15 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
+import logging
 import pathlib
 from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
 
-from experiments import cli, models
 from experiments import data as datasets
+from experiments import models
 from experiments.config import Run
 from experiments.run.augment import normalise
 from experiments.run.progress import Reporter
@@ -20,6 +21,8 @@ from experiments.run.results import CONFIG, SUMMARY
 from experiments.run.weights import convolutions, load_weights
 from lgnn_jax import Grid
 from lgnn_jax.inspect import Responses, ResponseStatistics, accumulate, linen_responses
+
+_log = logging.getLogger("experiments")
 
 PARTS = 1000  # Of the work on a network, for the progress bar.
 
@@ -63,7 +66,7 @@ def check_pair(configs: dict[str, Run]) -> None:
         if ours != theirs:
             raise ValueError(f"The runs differ in {name}: RUN has {ours!r}, BASELINE {theirs!r}.")
     if run.seed != baseline.seed:
-        cli.say(f"the runs are no pair: RUN has seed {run.seed}, BASELINE {baseline.seed}")
+        _log.info(f"the runs are no pair: RUN has seed {run.seed}, BASELINE {baseline.seed}")
     if baseline.method.name == run.method.name:
         raise ValueError(f"Both runs are {run.method.name}; give a baseline beside another variant.")
 

@@ -10,7 +10,7 @@ from typing import Any, Self
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2, summary_pb2
 
-from experiments import cli
+from experiments.errors import FailedRun
 from experiments.machine import hosts
 from experiments.machine.files import write_text
 
@@ -33,7 +33,7 @@ class Log:
     The first host alone writes.
 
     Raises:
-      cli.FailedRun: If there are fewer lines to keep.
+      FailedRun: If there are fewer lines to keep.
     """
 
     def __init__(self, folder: pathlib.Path, epochs: int):
@@ -43,7 +43,7 @@ class Log:
             return
         lines = self._path.read_text().splitlines(keepends=True) if self._path.exists() else []
         if len(lines) < epochs:
-            raise cli.FailedRun(
+            raise FailedRun(
                 f"{self._path} has {len(lines)} lines, but the newest checkpoint is after epoch {epochs}. Put the "
                 f"lost lines back, or remove {folder} to start anew."
             )

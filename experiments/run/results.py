@@ -10,8 +10,8 @@ from typing import Any
 import click
 import numpy as np
 
-from experiments import cli
 from experiments.config import Run
+from experiments.errors import FailedRun
 from experiments.machine import origin
 from experiments.machine.files import write_json
 from experiments.run.log import METRICS
@@ -109,7 +109,7 @@ def publish(config: Run, out: pathlib.Path) -> bool:
     summary = read(source)
     size = len(json.dumps(summary, indent=1)) + sum(map(len, lines[:1])) * _LINES
     if size > LARGEST:
-        raise cli.FailedRun(f"{config.name} would take {size} bytes published, more than {LARGEST}.")
+        raise FailedRun(f"{config.name} would take {size} bytes published, more than {LARGEST}.")
     target.mkdir(parents=True, exist_ok=True)
     (target / METRICS).write_text("".join(spread(lines, _LINES)))
     write_json(target / SUMMARY, summary)  # Last: it is what makes the run count as finished.

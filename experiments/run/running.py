@@ -10,8 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments import cli
 from experiments.config import Run
+from experiments.errors import FailedRun, Stopped
 from experiments.machine import hosts
 from experiments.machine.process import StopSignals
 from experiments.run.checkpoint import Checkpoints
@@ -120,7 +120,7 @@ class Running:
         totals = jax.device_get(self.state.totals)
         finite = totals.first_bad_step == np.iinfo(np.int32).max
         if not finite and (last or not hosts.several()):
-            raise cli.FailedRun(
+            raise FailedRun(
                 f"{self._config.name}: the loss is not finite at step {int(totals.first_bad_step)} (epoch "
                 f"{epoch + 1}). Try a smaller learning rate or weight decay."
             )
@@ -142,7 +142,7 @@ class Running:
             return
         self._checkpoints.save(self._done, self.state, self.seconds())
         self._checkpoints.finish()
-        raise cli.Stopped(
+        raise Stopped(
             f"{self._config.name}: stopped by {received.name}, the state of step {self._done} is saved; the same "
             "command goes on from there",
             received,

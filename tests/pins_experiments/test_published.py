@@ -9,7 +9,7 @@ import types
 import numpy as np
 import pytest
 
-from experiments import cli, reproduce
+from experiments import cli, options, reproduce
 from experiments.campaign import commands, jobs, plan, report
 from experiments.config import Run, configure
 from experiments.data import Dataset
@@ -65,7 +65,7 @@ def say_again(command, data, arguments, out, monkeypatch, capsys):
     )
     trainer = types.SimpleNamespace
     monkeypatch.setattr(cli, "keep_freed_memory", lambda: None)
-    monkeypatch.setattr(cli.Options, "load", lambda self: data)
+    monkeypatch.setattr(options.Options, "load", lambda self: data)
     monkeypatch.setattr(jobs, "make", lambda *_: None)
     monkeypatch.setattr(jobs, "PlacedData", lambda _: placed)
     monkeypatch.setattr(jobs, "_here", lambda: "this machine")
@@ -95,7 +95,7 @@ def say_again(command, data, arguments, out, monkeypatch, capsys):
 def job_of(command, data, monkeypatch):
     """The runs of a command by name, in order, its folder, and titles and commands of its tables."""
     made = []
-    monkeypatch.setattr(cli.Options, "load", lambda self: data)
+    monkeypatch.setattr(options.Options, "load", lambda self: data)
     monkeypatch.setattr(commands, "_make", lambda job, *_: made.append(job))
     reproduce.main.main([command, "--data", data.name], standalone_mode=False)
     (job,) = made
