@@ -1,4 +1,4 @@
-"""What decides a run: frozen configurations, and presets named after the rows of the paper's tables."""
+"""What decides a run: network, data, method, recipe and seed, and the name that they give it."""
 
 from __future__ import annotations
 
@@ -7,75 +7,52 @@ import functools
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from typing import Any
 
+import click
 import jax
 import jax.numpy as jnp
 import optax
 
-from experiments import nets
+from experiments import fields, methods, nets, recipes
 from experiments.data import FULL, SPLITS, Dataset
-from lgnn_jax import ConvLayout, Window, decreasing_sigma, lgnn
+from experiments.fields import setting
+from experiments.methods.base import Method
+from experiments.recipes import Recipe
+from lgnn_jax import ConvLayout
 
-VARIANTS = ("baseline", "constant", "decreasing")
-SCHEDULES = ("steps", "cosine")
 BOUNDARIES = ("edge", "wrap")  # Of the grids: a plane or a torus.
 # What a network computes in; what it keeps is float32 in any case.
 PRECISIONS = {"float32": jnp.float32, "bf16": jnp.bfloat16}
 
-
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """How long and how fast a net is trained."""
-
-    epochs: int
-    milestones: tuple[float, ...] = ()
-    schedule: str = "steps"
-    batch: int = 128
-    lr: float = 0.1
-    weight_decay: float = 5e-4
-    width: float = 1.0
-    flip: bool = True
-
-
-# The rows of the paper's Tables I and II: learning rate x0.2 at the milestones.
-PAPER = {
-    "vgg11": Recipe(epochs=100, milestones=(40, 70, 90)),
-    "vgg19": Recipe(epochs=200, milestones=(60, 120, 160)),
-    "wrn16-8": Recipe(epochs=200, milestones=(60, 120, 160)),
-    "wrn28-10": Recipe(epochs=200, milestones=(60, 120, 160)),
-}
-# A shortened run keeps its net's weight-decay budget up to this decay, beyond which training suffers.
-MOST_DECAY = {"vgg11": 0.01, "vgg19": 0.0025, "wrn16-8": 0.01, "wrn28-10": 0.01}
-# Small real images, so that the first command takes minutes: a quarter of the width, digits unflipped.
-DIGITS = Recipe(epochs=8, schedule="cosine", batch=32, weight_decay=0.02, width=0.25, flip=False)
+# The order of the settings in config.json; what came later stands behind them.
+_ORDER = (
+    "net",
+    "data",
+    "data_digest",
+    "variant",
+    "seed",
+    "epochs",
+    "batch",
+    "lr",
+    "schedule",
+    "milestones",
+)
+_ORDER += ("weight_decay", "width", "flip", "sigma", "window", "boundary", "grids", "scope", "sync_bn")
+_ORDER += ("momentum", "precision")
 
 
 @dataclasses.dataclass(frozen=True)
-class RunConfig:
-    """Everything that decides the result of one run, and nothing else: no path, no hardware.
+class Net:
+    """A network, what it computes in, and the grids of its layers, smoothed or not: where topography is measured.
 
     Args:
-      net: One of ``experiments.nets.NETS``.
-      data: The data set's name.
-      data_digest: SHA-256 of its pictures and labels, shortened.
-      variant: ``baseline`` (no smoothing), ``constant`` or ``decreasing`` (equation 4).
-      seed: Decides initialisation, order, augmentation and dropout, alike for every variant.
-      epochs: Passes over the training set; the remainder of each is dropped.
-      batch: Examples a step, over all devices.
-      lr: Initial learning rate.
-      schedule: ``steps`` (times 0.2 at the milestones) or ``cosine`` (to zero).
-      milestones: In epochs, from 0; fractions are allowed.
-      weight_decay: On all parameters.
+      name: One of ``experiments.nets.NETS``.
       width: Factor on the number of filters of every layer.
-      flip: Whether training pictures are mirrored at random.
-      sigma: Width of the neighbourhood, in grid steps.
-      window: Its taps.
       boundary: ``edge`` or ``wrap``.
       grids: Grid shapes by number of filters, as pairs; others are as square as possible.
-      scope: Which convolutions of a WRN are smoothed: ``main``, ``resblocks`` or ``all``.
       sync_bn: Whether batch statistics are over all devices instead of each its own.
-      momentum: Of SGD.
       precision: What the network computes in, ``float32`` or ``bf16`` (bfloat16); its parameters and
         statistics, the loss and the optimizer are float32 in either case.
       split: Of the data set, ``full`` or ``development``.
@@ -84,59 +61,41 @@ class RunConfig:
       ValueError: If a value is unknown or out of range.
     """
 
-    net: str
-    data: str
-    data_digest: str
-    variant: str
-    seed: int
-    epochs: int
-    batch: int
-    lr: float
-    schedule: str
-    milestones: tuple[float, ...]
-    weight_decay: float
-    width: float
-    flip: bool
-    sigma: float = 0.5
-    window: int = 3
-    boundary: str = "edge"
-    grids: tuple[tuple[int, tuple[int, ...]], ...] = ()
-    scope: str = "all"
-    sync_bn: bool = False
-    momentum: float = 0.9
-    precision: str = "float32"
-    split: str = FULL
+    name: str = setting(
+        "Which network.", key="net", default="vgg11", show_default=True, metavar="|".join(nets.NETS)
+    )
+    width: float = setting("Factor on every layer's filters.", 1.0, "1; digits 0.25")
+    boundary: str = setting(
+        "What lies beyond the grid's border: its own units, or the other side.",
+        "edge",
+        metavar="|".join(BOUNDARIES),
+    )
+    grids: tuple[tuple[int, tuple[int, ...]], ...] = setting(
+        "Grid shapes by number of filters, such as 512=32x16.",
+        (),
+        "as square as possible",
+        type=fields.GridShapes(),
+    )
+    sync_bn: bool = setting(
+        "Batch statistics over all devices instead of each its own.", False, default=None
+    )
+    precision: str = setting(
+        "What networks compute in; bf16 is bfloat16, where parameters, statistics and optimizer stay in float32.",
+        "float32",
+        metavar="|".join(PRECISIONS),
+    )
 
     def __post_init__(self):
-        for name, known in (
-            ("net", nets.NETS),
-            ("variant", VARIANTS),
-            ("schedule", SCHEDULES),
-            ("precision", tuple(PRECISIONS)),
-            ("scope", nets.SCOPES),
-            ("split", SPLITS),
-        ):
+        for name, known in (("name", nets.NETS), ("precision", tuple(PRECISIONS))):
             if getattr(self, name) not in known:
-                raise ValueError(f"Unknown {name} {getattr(self, name)!r}. Known: {', '.join(known)}.")
-        for name in ("epochs", "batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        for name in ("lr", "width"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}.")
-        if not 0 <= self.weight_decay < math.inf:
-            raise ValueError(f"weight_decay must be at least 0, got {self.weight_decay}.")
-        if self.seed < 0:
-            raise ValueError(f"seed must be at least 0, got {self.seed}.")
-        if self.scope not in nets.NETS[self.net].scopes:
-            raise ValueError(
-                f"scope {self.scope!r} is for wide residual networks; {self.net} has only 'all'."
-            )
+                what = "net" if name == "name" else name
+                raise ValueError(f"Unknown {what} {getattr(self, name)!r}. Known: {', '.join(known)}.")
+        if not 0 < self.width < math.inf:
+            raise ValueError(f"width must be positive, got {self.width}.")
         if self.boundary not in BOUNDARIES:
             raise ValueError(
                 f"Window boundary must be one of {', '.join(map(repr, BOUNDARIES))}, got {self.boundary!r}."
             )
-        decreasing_sigma(self.sigma, 1, 1, window=self.neighbourhood)  # Checks sigma, also for schedules.
         _ = self.layout
 
     @property
@@ -145,116 +104,30 @@ class RunConfig:
         return PRECISIONS[self.precision]
 
     @property
-    def neighbourhood(self) -> Window:
-        """The window of the neighbourhood function."""
-        return Window(self.window)
-
-    @property
     def layout(self) -> ConvLayout:
-        """Which convolutions are smoothed, on which grids."""
-        return dataclasses.replace(self.measured_layout, where=nets.NETS[self.net].scopes[self.scope])
-
-    @property
-    def measured_layout(self) -> ConvLayout:
-        """The grids of all convolutions, smoothed or not: where topography is looked for."""
+        """The grids of all convolutions."""
         return ConvLayout(shapes=dict(self.grids), wrap=self.boundary == "wrap")
 
     @property
     def how(self) -> str:
-        """What a table's title says of a run that is less than the paper's: its width, precision and split."""
+        """What a table's title says of a network that is less than the paper's: its width and its precision."""
         width = "" if self.width == 1 else f" at {self.width:g} of the width"
-        precision = "" if self.precision == "float32" else " in bfloat16"
-        return width + precision + ("" if self.split == FULL else f" ({self.split} split)")
-
-    def flat(self) -> dict[str, Any]:
-        """The settings as in ``config.json``; without what came later, where it is as before."""
-        fields = dataclasses.asdict(self)
-        if self.split == FULL:
-            del fields["split"]
-        return fields
-
-    def identity(self) -> dict[str, Any]:
-        """What decides the result; a baseline depends on no neighbourhood, but is measured on its torus."""
-        fields = self.flat()
-        if self.variant == "baseline":
-            for name in ("sigma", "window", "scope", *(("boundary",) if self.boundary == "edge" else ())):
-                del fields[name]
-        return fields
-
-    @property
-    def set_name(self) -> str:
-        """The data set's name and split, as a part of file names."""
-        name = "".join(c if c.isalnum() or c in "-_" else "-" for c in self.data)
-        return name + ("" if self.split == FULL else f"-{self.split}")
-
-    @property
-    def subject(self) -> str:
-        """Data set, net, width and precision, as a part of file names."""
-        width = "" if self.width == 1 else f"-w{self.width:g}"
-        return f"{self.set_name}-{self.net}{width}" + (
-            "" if self.precision == "float32" else f"-{self.precision}"
-        )
-
-    @property
-    def digest(self) -> str:
-        """A hash of :meth:`identity`, as 8 hexadecimal digits."""
-        return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()[:8]
-
-    @property
-    def name(self) -> str:
-        """A readable name that ends in :attr:`digest`."""
-        return f"{self.subject}-{self.variant}-s{self.seed}-{self.digest}"
-
-    def learning_rate(self, steps_per_epoch: int) -> optax.Schedule:
-        """The learning rate at every step."""
-        if self.schedule == "cosine":
-            return optax.cosine_decay_schedule(self.lr, self.epochs * steps_per_epoch)
-
-        def schedule(count):
-            # Written out: the factor applies from the milestone's own step on.
-            passed = sum(count >= round(milestone * steps_per_epoch) for milestone in self.milestones)
-            return self.lr * 0.2 ** jnp.asarray(passed, jnp.float32)
-
-        return schedule
-
-    def sigma_schedule(self, steps_per_epoch: int) -> optax.ScalarOrSchedule:
-        """The neighbourhood's width at every step."""
-        if self.variant == "baseline":
-            return 0.0
-        if self.variant == "constant":
-            return self.sigma
-        return decreasing_sigma(self.sigma, self.epochs, steps_per_epoch, window=self.neighbourhood)
-
-    def optimizer(self, steps_per_epoch: int) -> optax.GradientTransformation:
-        """Smoothing (unless this is a baseline), weight decay on every parameter, SGD with momentum."""
-        smoothing = lgnn(
-            self.sigma_schedule(steps_per_epoch), layout=self.layout, window=self.neighbourhood
-        )
-        return optax.chain(
-            optax.identity() if self.variant == "baseline" else smoothing,
-            optax.add_decayed_weights(self.weight_decay),
-            optax.sgd(self.learning_rate(steps_per_epoch), momentum=self.momentum),
-        )
+        return width + ("" if self.precision == "float32" else " in bfloat16")
 
     def check(self) -> None:
-        """Raises ``ValueError`` if the run cannot be made on these devices, or its grids fit no layer."""
-        devices = jax.device_count()
-        if self.batch % devices:
-            raise ValueError(
-                f"A batch of {self.batch} does not divide over {devices} devices; use a multiple of {devices}."
-            )
-        params = _parameter_shapes(self.net, self.width)
+        """Raises ``ValueError`` if the grids fit no layer."""
+        params = _parameter_shapes(self.name, self.width)
         widths = {leaf.shape[-1] for leaf in jax.tree.leaves(params) if len(leaf.shape) == 4}
         if min(widths) < 2:
             raise ValueError(
-                f"{self.net} at width {self.width:g} has layers of 1 filter, and a grid needs 2. Use "
+                f"{self.name} at width {self.width:g} has layers of 1 filter, and a grid needs 2. Use "
                 "a larger width."
             )
-        self.measured_layout.layers(params)
+        self.layout.layers(params)
         for width, _ in self.grids:
             if width not in widths:
                 raise ValueError(
-                    f"grids lays out {width} filters, but {self.net} at width {self.width:g} has layers of "
+                    f"grids lays out {width} filters, but {self.name} at width {self.width:g} has layers of "
                     f"{', '.join(map(str, sorted(widths)))}."
                 )
 
@@ -268,26 +141,211 @@ def _parameter_shapes(net: str, width: float) -> Any:
     )["params"]
 
 
-def recipe(net: str, data: str) -> Recipe:
-    """How a net is trained on a data set, unless something else is asked for."""
-    if net not in PAPER:
-        raise ValueError(f"Unknown net {net!r}. Known: {', '.join(PAPER)}.")
-    return DIGITS if data == "digits" else PAPER[net]
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """A data set.
+
+    Args:
+      name: What it is called.
+      digest: SHA-256 of its pictures and labels, shortened; empty as long as it is not read.
+      split: One of ``experiments.data.SPLITS``.
+
+    Raises:
+      ValueError: If the split is unknown.
+    """
+
+    name: str = setting(
+        "digits (embedded), folder:PATH (a folder or zip with train/<class>/* and test/<class>/*), npy:DIR "
+        "(arrays that python -m experiments.data.arrays wrote), or an image-classification set of "
+        "tensorflow-datasets such as cifar100.",
+        key="data",
+        default="digits",
+        show_default=True,
+        metavar="NAME",
+    )
+    digest: str = setting(value="", key="data_digest")
+    split: str = setting(
+        "full (as published), or development (a tenth of the training images of every class stands in for the test "
+        "set, which is not read).",
+        FULL,
+        added=True,
+        type=click.Choice(SPLITS),
+    )
+
+    def __post_init__(self):
+        if self.split not in SPLITS:
+            raise ValueError(f"Unknown split {self.split!r}. Known: {', '.join(SPLITS)}.")
+
+    @property
+    def file_name(self) -> str:
+        """Its name and split, as a part of file names."""
+        name = "".join(c if c.isalnum() or c in "-_" else "-" for c in self.name)
+        return name + ("" if self.split == FULL else f"-{self.split}")
 
 
-def configure(data: Dataset, **fields: Any) -> tuple[RunConfig, tuple[str, ...]]:
-    """A run's configuration with a data set that is at hand: :func:`foresee` with its digest.
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Everything that decides the result of one run, and nothing else: no path, no hardware.
+
+    Args:
+      net: The network, and the grids of its layers.
+      data: What it is trained and tested on.
+      method: What is compared, such as ``Constant(sigma=0.5)`` of :mod:`experiments.methods`.
+      recipe: How long and how fast it is trained.
+      seed: Decides initialisation, order, augmentation and dropout, alike for every method.
+
+    Raises:
+      ValueError: If a value is unknown or out of range.
+
+    Example:
+      >>> from experiments import recipes
+      >>> from experiments.config import Data, Net, Run
+      >>> from experiments.methods import Constant
+      >>> run = Run(Net("vgg11", width=0.25), Data("digits"), Constant(sigma=0.4), recipes.DIGITS, seed=1)
+      >>> run.name.rpartition("-")[0], run.flat()["sigma"]
+      ('digits-vgg11-w0.25-constant-s1', 0.4)
+      >>> run.having(sigma=0.3, seed=2) == Run(run.net, run.data, Constant(sigma=0.3), run.recipe, seed=2)
+      True
+    """
+
+    net: Net
+    data: Data
+    method: Method
+    recipe: Recipe
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.seed < 0:
+            raise ValueError(f"seed must be at least 0, got {self.seed}.")
+        self.method.check(self)
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Run:
+        """A run from its flat settings, as :meth:`flat` gives them, lists for tuples or not.
+
+        Raises:
+          ValueError: As a run itself, or if a setting is none of any method's.
+        """
+        settings = {key: _tuples(value) for key, value in settings.items()}
+        method = methods.named(settings["variant"])
+        known = {"variant", "seed", *known_settings()}
+        for key in sorted(settings.keys() - known):
+            raise ValueError(f"Unknown setting {key!r}. Known: {', '.join(sorted(known))}.")
+        parts = (fields.made(kind, settings) for kind in (Net, Data, method, Recipe))
+        return cls(*parts, seed=settings["seed"])
+
+    @property
+    def _parts(self) -> tuple[Any, ...]:
+        return self.net, self.data, self.method, self.recipe
+
+    def having(self, **settings: Any) -> Run:
+        """The same run with other values of some settings, by their flat names."""
+        return Run.of(self.settings() | settings)
+
+    def settings(self) -> dict[str, Any]:
+        """All settings by their flat names."""
+        found = {"variant": self.method.name, "seed": self.seed}
+        for part in self._parts:
+            found |= fields.flat(part)
+        order = {key: place for place, key in enumerate(_ORDER)}
+        return {key: found[key] for key in sorted(found, key=lambda key: order.get(key, len(order)))}
+
+    def _added(self) -> dict[str, Any]:
+        return {key: value for part in self._parts for key, value in fields.added(part).items()}
+
+    def flat(self) -> dict[str, Any]:
+        """The settings by their flat names, as in ``config.json``.
+
+        Left out are those that came later and are what they were before (``added`` of
+        :func:`experiments.fields.setting`), so that neither files nor names of earlier runs change.
+        """
+        added = self._added()
+        return {
+            key: value for key, value in self.settings().items() if key not in added or value != added[key]
+        }
+
+    def identity(self) -> dict[str, Any]:
+        """Those that decide the result."""
+        return self.method.identity(self.flat())
+
+    def differences(self, settings: Mapping[str, Any]) -> list[str]:
+        """In which ways flat settings are those of another run, in words."""
+        ours = json.loads(json.dumps(self.method.identity(self.settings())))
+        theirs = json.loads(json.dumps(self._added() | dict(settings)))
+        return [
+            f"{key} is {json.dumps(theirs.get(key))} there and {json.dumps(value)} here"
+            for key, value in ours.items()
+            if key not in theirs or theirs[key] != value
+        ] + [
+            f"{key} is {json.dumps(value)} there and unknown here"
+            for key, value in theirs.items()
+            if key not in self.settings()
+        ]
+
+    @property
+    def how(self) -> str:
+        """What a table's title says of a run that is less than the paper's: its width, precision and split."""
+        return self.net.how + ("" if self.data.split == FULL else f" ({self.data.split} split)")
+
+    @property
+    def subject(self) -> str:
+        """Data set, net, width and precision, as a part of file names."""
+        width = "" if self.net.width == 1 else f"-w{self.net.width:g}"
+        precision = "" if self.net.precision == "float32" else f"-{self.net.precision}"
+        return f"{self.data.file_name}-{self.net.name}{width}{precision}"
+
+    @property
+    def digest(self) -> str:
+        """A hash of :meth:`identity`, as 8 hexadecimal digits."""
+        return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()[:8]
+
+    @property
+    def name(self) -> str:
+        """A readable name that ends in :attr:`digest`."""
+        return f"{self.subject}-{self.method.name}-s{self.seed}-{self.digest}"
+
+    def optimizer(self, steps_per_epoch: int) -> optax.GradientTransformation:
+        """The method's part, weight decay on every parameter, SGD with momentum."""
+        return optax.chain(
+            self.method.chain(self, steps_per_epoch),
+            *self.recipe.descent(steps_per_epoch),
+        )
+
+    def check(self) -> None:
+        """Raises ``ValueError`` if the run cannot be made on these devices, or its grids fit no layer."""
+        devices = jax.device_count()
+        if self.recipe.batch % devices:
+            raise ValueError(
+                f"A batch of {self.recipe.batch} does not divide over {devices} devices; use a multiple of "
+                f"{devices}."
+            )
+        self.net.check()
+
+
+def known_settings() -> dict[str, dataclasses.Field[Any]]:
+    """The fields of all parts of a run, of any method, by their flat names."""
+    net, data, recipe = map(fields.by_key, (Net, Data, Recipe))
+    return net | data | recipe | methods.options()
+
+
+def _tuples(value: Any) -> Any:
+    """A value with tuples where JSON has lists."""
+    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
+
+
+def configure(data: Dataset, **settings: Any) -> tuple[Run, tuple[str, ...]]:
+    """A run with a data set that is at hand: :func:`foresee` with its digest.
 
     Raises:
       ValueError: As there, and if the set has fewer training pictures than a batch.
     """
-    foreseen, notes = foresee(data.name, **fields | {"split": data.split})
-    if len(data.train_labels) < foreseen.batch:
+    foreseen, notes = foresee(data.name, **settings | {"split": data.split})
+    if len(data.train_labels) < foreseen.recipe.batch:
         raise ValueError(
             f"Data set {data.name!r} has {len(data.train_labels)} training pictures, fewer than a batch "
-            f"of {foreseen.batch}. Use a smaller --batch."
+            f"of {foreseen.recipe.batch}. Use a smaller --batch."
         )
-    return dataclasses.replace(foreseen, data_digest=data.digest), notes
+    return foreseen.having(data_digest=data.digest), notes
 
 
 def foresee(
@@ -296,43 +354,25 @@ def foresee(
     net: str = "vgg11",
     variant: str = "constant",
     seed: int = 0,
-    **overrides: Any,
-) -> tuple[RunConfig, tuple[str, ...]]:
-    """A run's configuration from its net's recipe, with what is not None in ``overrides`` put in its place.
+    **settings: Any,
+) -> tuple[Run, tuple[str, ...]]:
+    """A run from its net's recipe, with what is not None in ``settings`` put in its place, by flat names.
 
-    This is all that can be said, and refused, before the data set is read; its digest is left empty.
-
-    Without an own ``weight_decay``, a run of fewer epochs than its recipe's gets a larger one, so that it
-    still spends the recipe's budget ``sum lr * weight_decay / (1 - momentum)`` up to a decay of 0.01,
-    or for VGG-19 of 0.0025, with more of which it hardly learns.
-    Milestones keep their place within the run.
+    This is all that can be said, and refused, before the data set is read; its digest is left empty. Without an
+    own ``weight_decay``, a run of other length than its recipe's is that of :func:`experiments.recipes.of_length`.
 
     Returns:
-      The configuration, and sentences on what was adapted.
+      The run, and sentences on what was adapted.
 
     Raises:
       ValueError: If a value is unknown, out of range, or impossible on these devices.
     """
-    whole = recipe(net, data)
-    given = {name: value for name, value in overrides.items() if value is not None}
-    epochs, notes = given.pop("epochs", whole.epochs), []
-    if epochs < 1:
-        raise ValueError(f"epochs must be at least 1, got {epochs}.")
-    fields = dataclasses.asdict(whole)
-    if epochs < whole.epochs and "weight_decay" not in given:
-        scaled = whole.weight_decay * whole.epochs / epochs
-        most = max(MOST_DECAY[net], whole.weight_decay)
-        fields["weight_decay"] = min(scaled, most)
-        if fields["weight_decay"] > whole.weight_decay:
-            notes.append(
-                f"{epochs} of the recipe's {whole.epochs} epochs: weight decay {fields['weight_decay']:g} "
-                f"instead of {whole.weight_decay:g}, so that the random initialisation wears off in fewer "
-                f"epochs ({min(most / scaled, 1):.0%} of the decay that the whole recipe adds up to)"
-            )
-    fields |= {
-        "epochs": epochs,
-        "milestones": tuple(milestone * epochs / whole.epochs for milestone in whole.milestones),
-    }
-    config = RunConfig(net=net, data=data, data_digest="", variant=variant, seed=seed, **(fields | given))
-    config.check()
-    return config, tuple(notes)
+    whole = recipes.recipe(net, data)
+    given = {key: value for key, value in settings.items() if value is not None}
+    recipe, note = recipes.of_length(net, whole, given.get("epochs", whole.epochs))
+    which = {"net": net, "data": data, "variant": variant, "seed": seed, "width": recipes.width(data)}
+    run = Run.of(which | fields.flat(recipe) | given)
+    run.check()
+    notes = () if note is None or "weight_decay" in given else (note,)
+    unknown = methods.options().keys() & given.keys() - fields.by_key(run.method).keys()
+    return run, notes + tuple(f"{variant} has no {key}; it changes nothing" for key in sorted(unknown))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import pathlib
 
 import click
@@ -11,15 +12,18 @@ from click.core import ParameterSource
 from experiments import cli
 from experiments.campaign import commands as campaign
 from experiments.campaign import report
-from experiments.config import RunConfig
+from experiments.config import Run
 from experiments.machine import hosts
+from experiments.options import Options, run_options
 from experiments.run.progress import Reporter
 from experiments.run.step import PlacedData, Trainer
 from experiments.train import run
 
+_log = logging.getLogger("experiments")
+
 
 @click.group(invoke_without_command=True)
-@cli.run_options
+@run_options
 @click.option(
     "--variants",
     default="baseline,constant,decreasing",
@@ -31,7 +35,7 @@ from experiments.train import run
     "--seeds", default=3, show_default=True, type=click.IntRange(1), help="Number of paired seeds, from 0."
 )
 @click.pass_context
-def main(context: click.Context, options: cli.Options, variants: str, seeds: int) -> None:
+def main(context: click.Context, options: Options, variants: str, seeds: int) -> None:
     """Trains a network with and without locality guidance and shows what it did.
 
     Without arguments: a small VGG-11 on scikit-learn's handwritten digits, which takes a few minutes and
@@ -56,20 +60,21 @@ for command in campaign.commands:
     main.add_command(command)
 
 
-def compare(options: cli.Options, variants: tuple[str, ...], seeds: int) -> None:
+def compare(options: Options, variants: tuple[str, ...], seeds: int) -> None:
     """Runs every variant with every seed, the seeds in turn, and writes the comparison."""
     for variant in variants:
         options.check(variant=variant)
     data = options.load()
-    configs: dict[str, list[RunConfig]] = {}
+    configs: dict[str, list[Run]] = {}
     notes: tuple[str, ...] = ()
     for variant in variants:
         pairs = [options.configure(data, variant=variant, seed=seed) for seed in range(seeds)]
         configs[variant], notes = [config for config, _ in pairs], pairs[0][1]
-    cli.say(*notes)
+    for note in notes:
+        _log.info(note)
     placed = PlacedData(data)
     trainers = {variant: Trainer(runs[0], placed) for variant, runs in configs.items()}
-    steps = sum(config.epochs for runs in configs.values() for config in runs) * (
+    steps = sum(config.recipe.epochs for runs in configs.values() for config in runs) * (
         next(iter(trainers.values())).steps_per_epoch
     )
     folders: dict[str, list[pathlib.Path]] = {variant: [] for variant in variants}
@@ -86,11 +91,11 @@ def compare(options: cli.Options, variants: tuple[str, ...], seeds: int) -> None
     print(out)
 
 
-def _title(config: RunConfig) -> str:
-    return f"{config.net} on {config.data}{config.how}, {config.epochs} epochs"
+def _title(config: Run) -> str:
+    return f"{config.net.name} on {config.data.name}{config.how}, {config.recipe.epochs} epochs"
 
 
-def _comparison_name(config: RunConfig, folders: dict[str, list[pathlib.Path]]) -> str:
+def _comparison_name(config: Run, folders: dict[str, list[pathlib.Path]]) -> str:
     """What the compared runs share, and a hash of which they are."""
     names = sorted(folder.name for group in folders.values() for folder in group)
     digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:8]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import logging
 import os
 import pathlib
 import random
@@ -20,7 +21,10 @@ import click
 
 from experiments import cli
 from experiments.campaign.report import table
+from experiments.errors import FailedRun
 from experiments.run import results
+
+_log = logging.getLogger("experiments")
 
 _STEP = struct.Struct("<qd")  # A step that is done, and the time of the clock that all processes share.
 _PIPE = "LGNN_JAX_SOAK_PIPE"
@@ -82,7 +86,7 @@ def soak(
       The kills, and whether the final weights are the same bit for bit.
 
     Raises:
-      cli.FailedRun: If a process fails on its own account, or the run is over before its last kill.
+      FailedRun: If a process fails on its own account, or the run is over before its last kill.
     """
     draw = random.Random(seed)
     undisturbed, disturbed = out / "undisturbed", out / "disturbed"
@@ -105,7 +109,7 @@ def soak(
             _expect(0, process, process.end())
         if struck is not None:
             done.append(_cost(struck, process.steps, known))
-            cli.say(f"kill {len(done)} of {kills}: {_words(done[-1])}")
+            _log.info(f"kill {len(done)} of {kills}: {_words(done[-1])}")
         if last:
             return done, _digest(undisturbed) == _digest(disturbed)
         known |= process.steps
@@ -132,7 +136,7 @@ def _start(arguments: list[str], out: pathlib.Path, interval: float) -> _Process
 def _expect(code: int, process: _Process, errors: str) -> None:
     if process.popen.returncode != code:
         early = " before its last kill: give it more --epochs or fewer --kills" if code else ""
-        raise cli.FailedRun(
+        raise FailedRun(
             f"the run ended with exit code {process.popen.returncode} instead of {code}{early}. {errors[-2000:]}"
         )
 
@@ -234,7 +238,7 @@ def main(
     # A single step, with a test of the network before it that may have been compiled, cannot be saved in part.
     worst = max((kill.seconds_lost for kill in done if kill.reached - kill.kept > 1), default=0.0)
     if not same or worst > interval:
-        raise cli.FailedRun("the weights differ" if not same else f"a kill cost {worst:.2f} s")
+        raise FailedRun("the weights differ" if not same else f"a kill cost {worst:.2f} s")
 
 
 def report(done: list[Kill], same: bool) -> str:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import pathlib
 import signal
 
 import click
 import jax
 
-from experiments import cli
-from experiments.config import RunConfig
+from experiments import cli, methods
+from experiments.config import Run
+from experiments.errors import Stopped
 from experiments.machine import hosts, origin
 from experiments.machine.files import write_json
 from experiments.machine.process import StopSignals
+from experiments.options import Options, run_options
 from experiments.run import checkpoint, results
 from experiments.run.checkpoint import Checkpoints
 from experiments.run.claim import claim
@@ -23,6 +26,8 @@ from experiments.run.running import Running
 from experiments.run.step import PlacedData, Trainer
 from experiments.run.summary import summarise
 from experiments.run.weights import save_weights
+
+_log = logging.getLogger("experiments")
 
 CHECKPOINT_SECONDS = 60.0
 
@@ -54,9 +59,9 @@ def run(
       wait: Whether to wait for another process that makes this run.
 
     Raises:
-      cli.FailedRun: If the loss is not finite or the disk is full. What is on disk stays.
-      cli.Stopped: If a signal asks for it; the state is on disk.
-      claim.Taken: If another process makes it and ``wait`` is False.
+      FailedRun: If the loss is not finite or the disk is full. What is on disk stays.
+      Stopped: If a signal asks for it; the state is on disk.
+      Taken: If another process makes it and ``wait`` is False.
       click.UsageError: If the folder is of another run.
     """
     config = dataclasses.replace(trainer.config, seed=seed)
@@ -66,22 +71,20 @@ def run(
             if not _finished(folder, config):  # Somebody else may have finished it meanwhile.
                 _make(trainer, config, folder, report, every)
                 return folder
-    report.skip(config.name, config.epochs * trainer.steps_per_epoch)
+    report.skip(config.name, config.recipe.epochs * trainer.steps_per_epoch)
     return folder
 
 
-def _finished(folder: pathlib.Path, config: RunConfig) -> bool:
+def _finished(folder: pathlib.Path, config: Run) -> bool:
     """Whether a run needs no work, as the first host sees it."""
     if hosts.first():
         results.check_folder(folder, config)
     return bool(hosts.agreed(hosts.first() and (folder / results.SUMMARY).exists()))
 
 
-def _make(
-    trainer: Trainer, config: RunConfig, folder: pathlib.Path, report: Reporter, every: float
-) -> None:
+def _make(trainer: Trainer, config: Run, folder: pathlib.Path, report: Reporter, every: float) -> None:
     """Makes a run, or what is left of it, in a folder that is held."""
-    report.begin(config.name, f"{config.variant} s{config.seed}")
+    report.begin(config.name, f"{config.method.name} s{config.seed}")
     if hosts.first():
         origin.sign(folder)
         write_json(folder / results.CONFIG, config.flat())
@@ -90,7 +93,7 @@ def _make(
     with Checkpoints(folder, config, every, report.say) as checkpoints, StopSignals(*numbers) as signals:
         running = Running(trainer, config, checkpoints, signals, report)
         with Log(folder, running.epochs_logged) as log:
-            for epoch in range(running.epochs_logged, config.epochs):
+            for epoch in range(running.epochs_logged, config.recipe.epochs):
                 line, correct = running.epoch(epoch)
                 log.write(line)
         seconds = running.seconds()
@@ -102,19 +105,19 @@ def _make(
         checkpoint.remove(folder)
     report.end(line["test_accuracy"], seconds)
     if signals.received:
-        raise cli.Stopped(f"stopped after {config.name} was finished", signals.received)
+        raise Stopped(f"stopped after {config.name} was finished", signals.received)
 
 
 @click.command()
-@cli.run_options
+@run_options
 @click.option(
     "--variant",
     default="constant",
     show_default=True,
-    help="baseline (no smoothing), constant (the same neighbourhood throughout) or decreasing (eq. 4).",
+    help=f"{methods.described()}.",
 )
 @click.option("--seed", default=0, show_default=True, help="Initialisation, order, augmentation, dropout.")
-def main(options: cli.Options, variant: str, seed: int) -> None:
+def main(options: Options, variant: str, seed: int) -> None:
     """Trains one network once and prints the folder of the run.
 
     The folder holds config.json, metrics.jsonl, TensorBoard's events, summary.json and the weights. A run that
@@ -123,9 +126,10 @@ def main(options: cli.Options, variant: str, seed: int) -> None:
     options.check(variant=variant, seed=seed)
     data = options.load()
     config, notes = options.configure(data, variant=variant, seed=seed)
-    cli.say(*notes)
+    for note in notes:
+        _log.info(note)
     trainer = Trainer(config, PlacedData(data))
-    with Reporter(1, config.epochs * trainer.steps_per_epoch) as report:
+    with Reporter(1, config.recipe.epochs * trainer.steps_per_epoch) as report:
         folder = run(trainer, seed, options.out, report, every=options.checkpoint_every)
     if hosts.first():
         print(folder)

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from experiments import cli, data
+from experiments import cli, data, options
 from experiments.data import arrays
 from experiments.data.arrays import write_arrays
 from tests import test_data
@@ -329,4 +329,4 @@ def test_the_command_runs_as_a_module(tmp_path):
 
 @pytest.mark.parametrize("source, said", [("npy:/some/where: else", "npy:DIR"), ("npy", "npy")])
 def test_commands_that_are_printed_name_no_folder(source, said, tmp_path):
-    assert cli.Options(source, None, False, tmp_path, 1.0, {}).arguments == f"--data {said}"
+    assert options.Options(source, None, False, tmp_path, 1.0, {}).arguments == f"--data {said}"

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from experiments import cli
+from experiments import cli, errors
 from experiments.benchmark import __main__ as benchmark
 from experiments.benchmark import feature_vis, peer
 
@@ -49,7 +49,7 @@ def test_the_network_in_pytorch_responds_as_ours(folder):
     wrong = dataclasses.replace(
         subject, weights=subject.weights._replace(mean=subject.weights.mean + np.float32(0.1))
     )
-    with pytest.raises(cli.FailedRun, match="The network in PyTorch is not ours"):
+    with pytest.raises(errors.FailedRun, match="The network in PyTorch is not ours"):
         feature_vis.check_alike(wrong)
     assert not any(p.requires_grad for p in peer.network(subject.weights, "conv_5").parameters())
     assert torch.is_grad_enabled()

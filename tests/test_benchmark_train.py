@@ -195,7 +195,7 @@ def network(net):
     """A tiny network of ours with running statistics of its own, and its configuration and data."""
     data = noise.pictures(8, 8)
     config, _ = configure(data, net=net, variant="baseline", batch=8, width=0.125, flip=True)
-    module = nets.build(net, data.classes, config.width)
+    module = nets.build(net, data.classes, config.net.width)
     if net.startswith("wrn"):
         module = module.clone(dropout=0.0)
     draw = np.random.default_rng(1)
@@ -222,7 +222,7 @@ def in_pytorch(torch, x):
 def test_networks_in_pytorch_are_ours(net, torch):
     module, variables, x, data, config = network(net)
     expected = np.asarray(jax.jit(lambda v: module.apply(v, x, train=False))(variables))
-    theirs = peer_nets.with_weights(peer_nets.build(net, data.classes, config.width), variables).eval()
+    theirs = peer_nets.with_weights(peer_nets.build(net, data.classes, config.net.width), variables).eval()
     with torch.no_grad():
         scores = theirs(in_pytorch(torch, x)).numpy()
     np.testing.assert_allclose(scores, expected, atol=1e-4 * np.abs(expected).max())
@@ -256,7 +256,7 @@ def test_so_is_a_step(net, torch):
     found = trainer.update(in_pytorch(torch, x), torch.tensor(labels).long())
     assert float(found) == pytest.approx(float(loss), rel=1e-4)
     expected = peer_nets.with_weights(
-        peer_nets.build(net, data.classes, config.width), {**variables, "params": params}
+        peer_nets.build(net, data.classes, config.net.width), {**variables, "params": params}
     )
     for theirs, ours in zip(trainer.net.parameters(), expected.parameters(), strict=True):
         np.testing.assert_allclose(theirs.detach().numpy(), ours.detach().numpy(), atol=2e-4)

@@ -9,11 +9,12 @@ import click
 import numpy as np
 import pytest
 
-from experiments import cli, reproduce, train
+from experiments import cli, errors, reproduce, train
 from experiments import data as datasets
 from experiments.campaign import commands as campaign
 from experiments.campaign import figures, jobs, paper, plan, tables
 from experiments.machine import origin
+from experiments.options import Options
 from experiments.run import results
 from experiments.run.log import METRICS
 from experiments.run.results import SUMMARY
@@ -44,9 +45,9 @@ def made(out, monkeypatch):
 
     def run(trainer, seed, folder, progress, **options):
         config = dataclasses.replace(trainer.config, seed=seed)
-        calls.append((config.variant, seed))
+        calls.append((config.method.name, seed))
         (folder / config.name).mkdir(exist_ok=True)
-        summary = json.loads((source / SUMMARY).read_text()) | {"config": dataclasses.asdict(config)}
+        summary = json.loads((source / SUMMARY).read_text()) | {"config": config.flat()}
         (folder / config.name / SUMMARY).write_text(json.dumps(summary))
         shutil.copy(source / METRICS, folder / config.name)
 
@@ -149,8 +150,8 @@ def test_a_run_that_fails_does_not_keep_the_others(out, made, monkeypatch, capsy
     fake = jobs.run
 
     def run(trainer, seed, folder, progress, **options):
-        if (trainer.config.variant, seed) == ("decreasing", 0):
-            raise cli.FailedRun("the loss is not finite")
+        if (trainer.config.method.name, seed) == ("decreasing", 0):
+            raise errors.FailedRun("the loss is not finite")
         fake(trainer, seed, folder, progress)
 
     monkeypatch.setattr(jobs, "run", run)
@@ -199,7 +200,7 @@ def test_measuring_leaves_compiling_out_and_takes_a_few_steps(finished, monkeypa
 
 
 def options(tmp_path, **overrides):
-    return cli.Options("cifar100", None, False, tmp_path, 60.0, overrides)
+    return Options("cifar100", None, False, tmp_path, 60.0, overrides)
 
 
 def noise(name="cifar100"):
@@ -225,10 +226,10 @@ def test_all_makes_every_run_once_cheap_nets_first(tmp_path):
     job = everything(tmp_path)
     names = [config.name for config in job.runs]
     assert len(names) == len(set(names)) == 2 * (6 + 12 + 3)
-    order = [(config.net, config.seed) for config in job.runs]
+    order = [(config.net.name, config.seed) for config in job.runs]
     assert order == sorted(order, key=lambda run: (paper.NETS.index(run[0]), run[1]))
-    assert [config.variant for config in job.runs[:3]] == ["baseline", "constant", "decreasing"]
-    vgg = {config.name for config in job.runs if config.net == "vgg19" and config.seed == 0}
+    assert [config.method.name for config in job.runs[:3]] == ["baseline", "constant", "decreasing"]
+    vgg = {config.name for config in job.runs if config.net.name == "vgg19" and config.seed == 0}
     assert {line.configs[0].name for line in job.figures["fig1"]} == vgg
     assert all(len(line.configs) == 1 for lines in job.figures.values() for line in lines)
     assert (
@@ -240,17 +241,18 @@ def test_shortened_runs_keep_their_milestones_and_say_so(tmp_path):
     first, second, *_ = everything(tmp_path, shorten=0.1).sections
     assert first.title == "Table I: VGG, on cifar100, 10 of 100 epochs (vgg11), 20 of 200 epochs (vgg19)"
     configs = {line.row.net: line.configs[0] for line in first.lines + second.lines}
-    assert configs["vgg11"].milestones == (4, 7, 9) and configs["wrn28-10"].milestones == (6, 12, 16)
-    decays = {net: config.weight_decay for net, config in configs.items()}
+    assert configs["vgg11"].recipe.milestones == (4, 7, 9)
+    assert configs["wrn28-10"].recipe.milestones == (6, 12, 16)
+    decays = {net: config.recipe.weight_decay for net, config in configs.items()}
     assert decays == {"vgg11": 0.005, "vgg19": 0.0025, "wrn16-8": 0.005, "wrn28-10": 0.005}
     assert any("weight decay 0.005 instead of 0.0005" in note for note in first.notes)
     (tiny, *_) = everything(tmp_path, shorten=0.001).sections
-    assert {line.configs[0].epochs for line in tiny.lines} == {1}
-    assert {line.configs[0].weight_decay for line in tiny.lines} == {0.01, 0.0025}
+    assert {line.configs[0].recipe.epochs for line in tiny.lines} == {1}
+    assert {line.configs[0].recipe.weight_decay for line in tiny.lines} == {0.01, 0.0025}
     (whole, *_) = everything(tmp_path, data="tinyimagenet100", width=0.25).sections
     assert whole.title == "Table I: VGG, on tinyimagenet100 at 0.25 of the width" and not whole.notes
-    half = dataclasses.replace(whole.lines[0].configs[0], precision="bf16")
-    assert half.how == " at 0.25 of the width in bfloat16"
+    half = whole.lines[0].configs[0].having(precision="bf16")
+    assert half.net.how == " at 0.25 of the width in bfloat16"
 
 
 @pytest.mark.parametrize(
@@ -260,7 +262,7 @@ def test_the_command_of_a_table_makes_its_runs(names, more, tmp_path, monkeypatc
     given = dict(width=0.25, lr=0.05, boundary="wrap", sync_bn=True)
     job = everything(tmp_path, shorten=0.1, names=names, **given, **more)
     made = []
-    monkeypatch.setattr(cli.Options, "load", lambda self: noise())
+    monkeypatch.setattr(Options, "load", lambda self: noise())
     monkeypatch.setattr(campaign, "_make", lambda job, *_: made.append(job))
     for name, section in zip(names, job.sections, strict=True):
         words = section.command.replace("'", "").split()

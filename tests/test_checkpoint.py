@@ -9,8 +9,8 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import cli
 from experiments import data as datasets
+from experiments import errors
 from experiments.config import configure
 from experiments.run import checkpoint
 from experiments.run.checkpoint import Checkpoints, tree_digest
@@ -180,7 +180,7 @@ def test_a_full_disk_ends_the_run_and_keeps_the_last_state(tmp_path, config):
             checkpoints.save(1, state(1, 1000), 0.0)
         with (
             pytest.raises(
-                cli.FailedRun, match=r"step 2 could not be written, that of step 1 is kept .*room"
+                errors.FailedRun, match=r"step 2 could not be written, that of step 1 is kept .*room"
             ),
             Checkpoints(disk, config, 60, pytest.fail) as checkpoints,
         ):
@@ -194,7 +194,7 @@ def test_a_full_disk_ends_the_run_and_keeps_the_last_state(tmp_path, config):
 def test_a_failure_in_the_background_is_told_at_the_next_step(tmp_path, config):
     with (
         small_disk(tmp_path / "disk") as disk,
-        pytest.raises(cli.FailedRun, match="there is none before it"),
+        pytest.raises(errors.FailedRun, match="there is none before it"),
     ):
         with Checkpoints(disk, config, 60, pytest.fail) as checkpoints:
             checkpoints.save(1, state(1, 1_000_000), 0.0)

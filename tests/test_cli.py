@@ -1,14 +1,18 @@
+import ast
 import json
+import logging
 import os
 import pathlib
 import subprocess
 import sys
 
+import click
 import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import cli, reproduce, train
+from experiments import cli, errors, options, reproduce, train
+from experiments.machine import hosts
 
 ROOT = pathlib.Path(__file__).parents[1]
 SHARED = (
@@ -117,7 +121,7 @@ def test_wrong_input_is_one_line_and_exit_code_2(command, arguments, words, tmp_
     + [(reproduce, ["table1", "--grids", "100=10x10"]), (reproduce, ["ablation", "--width", "0.01"])],
 )
 def test_wrong_values_are_refused_before_the_data_set_is_read(command, arguments, monkeypatch, capsys):
-    monkeypatch.setattr(cli.Options, "load", lambda self: pytest.fail("read"))
+    monkeypatch.setattr(options.Options, "load", lambda self: pytest.fail("read"))
     code, lines = refused(command, arguments, monkeypatch, capsys)
     assert code == 2 and lines[-1].startswith("error: ")
 
@@ -125,7 +129,7 @@ def test_wrong_values_are_refused_before_the_data_set_is_read(command, arguments
 @pytest.mark.parametrize(
     "raised, code, line",
     [
-        (cli.FailedRun("the loss is not finite"), 1, "error: the loss is not finite"),
+        (errors.FailedRun("the loss is not finite"), 1, "error: the loss is not finite"),
         (
             KeyboardInterrupt(),
             130,
@@ -144,8 +148,44 @@ def test_a_run_that_cannot_go_on_is_one_line(raised, code, line, monkeypatch, ca
     def raising(*_):
         raise raised
 
-    monkeypatch.setattr(cli.Options, "load", raising)
+    monkeypatch.setattr(options.Options, "load", raising)
     assert refused(train, [], monkeypatch, capsys) == (code, [line])
+
+
+def test_lines_are_of_the_first_host_and_errors_of_every_one(monkeypatch, capsys):
+    @click.command()
+    def command():
+        logging.getLogger("experiments").info("50 % are read")
+        raise errors.FailedRun("the disk is full")
+
+    monkeypatch.setattr(cli, "keep_freed_memory", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["command"])
+    for first, lines in (
+        (True, "50 % are read\nerror: the disk is full\n"),
+        (False, "error: the disk is full\n"),
+    ):
+        monkeypatch.setattr(hosts, "first", lambda first=first: first)
+        with pytest.raises(SystemExit):
+            cli.start(command)
+        assert capsys.readouterr() == ("", lines)
+
+
+def test_what_commands_are_made_of_imports_no_command():
+    above = {"cli", "reproduce", "soak"}
+    package = ROOT / "experiments"
+    files = [
+        file for part in ("run", "campaign", "methods", "machine") for file in (package / part).glob("*.py")
+    ]
+    files += [
+        package / f"{name}.py" for name in ("config", "recipes", "fields", "options", "errors", "data")
+    ]
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = {alias.name for alias in getattr(node, "names", ()) if isinstance(node, ast.ImportFrom)}
+            if isinstance(node, ast.ImportFrom) and node.module == "experiments":
+                assert not names & above, file
+            elif isinstance(node, ast.ImportFrom):
+                assert node.module not in {f"experiments.{name}" for name in above}, file
 
 
 def test_what_is_given_reaches_the_configuration(tmp_path, monkeypatch, capsys):
@@ -155,7 +195,7 @@ def test_what_is_given_reaches_the_configuration(tmp_path, monkeypatch, capsys):
         pass
 
     def trainer(config, _):
-        seen.update(vars(config))
+        seen.update(config.flat())
         raise Stop
 
     given = dict(net="wrn16-8", width=0.125, epochs=2, batch=16, lr=0.05, weight_decay=1e-3, sigma=0.7)

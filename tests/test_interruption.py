@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from experiments import soak
-from experiments.run.claim import Taken, claim
+from experiments.errors import Taken
+from experiments.run.claim import claim
 from experiments.run.weights import load_weights
 from tests import processes
 

@@ -4,7 +4,7 @@ import pytest
 from tensorboardX.crc32c import crc32c
 from tensorboardX.proto import event_pb2
 
-from experiments.cli import FailedRun
+from experiments.errors import FailedRun
 from experiments.run.log import Log
 
 

@@ -6,8 +6,9 @@ import pytest
 from experiments import nets
 from experiments.campaign import plan
 from experiments.campaign.paper import FIGURES, TABLES, Table, comparable
-from experiments.config import PAPER, configure
+from experiments.config import configure
 from experiments.data import Dataset
+from experiments.recipes import PAPER
 
 # The paper's Tables I to III.
 ACCURACIES = {
@@ -83,7 +84,7 @@ def test_the_papers_numbers_stand_beside_its_own_setting_alone(whole):
     others = (dict(width=0.5), dict(epochs=100), dict(lr=0.2), dict(weight_decay=1e-3), dict(batch=64))
     others += (dict(boundary="wrap"), dict(grids=((512, (512, 1)),)), dict(milestones=(60, 120)))
     for change in others:
-        assert not comparable(dataclasses.replace(config, **change), data), change
+        assert not comparable(config.having(**change), data), change
     assert not comparable(config, dataclasses.replace(data, name="tinyimagenet100"))
     shorter = dataclasses.replace(data, test_images=data.test_images[1:], test_labels=data.test_labels[1:])
     assert not comparable(config, shorter)
@@ -115,7 +116,7 @@ def test_multiply_adds_by_hand_at_another_width_and_of_a_whole_run(whole):
     class Placed:
         classes, train_examples, test_examples = 10, 100, 7
 
-    config = dataclasses.replace(whole[0], net="vgg11", scope="all", width=1 / 16, epochs=3, batch=32)
+    config = whole[0].having(net="vgg11", scope="all", width=1 / 16, epochs=3, batch=32)
     assert plan.run_multiply_adds(config, Placed) == 3 * (96 * (3 * forward - layers[0]) + 7 * forward)
 
 

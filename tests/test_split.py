@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import cli, data, train
+from experiments import options as options_module
 from experiments.config import configure, foresee
 from experiments.data.arrays import write_arrays
 from experiments.data.dataset import assembled
@@ -158,7 +159,7 @@ def test_a_run_says_on_which_split_it_is():
     options = {"variant": "baseline", "epochs": 1, "batch": 8}
     full, _ = configure(data.load("digits"), **options)
     found, _ = configure(data.load("digits", split="development"), **options)
-    assert (found.data, found.split, found.width) == ("digits", "development", 0.25)
+    assert (found.data.name, found.data.split, found.net.width) == ("digits", "development", 0.25)
     assert found.name.startswith("digits-development-vgg11-") and "development" not in full.name
     assert "(development split)" in found.how and "split" not in full.how
     assert found.identity()["split"] == "development" and "split" not in full.flat()
@@ -186,11 +187,11 @@ def test_the_option_from_training_to_figures(tmp_path, monkeypatch, capsys):
 def test_the_option_is_said_again_and_reaches_the_data_set(tmp_path, monkeypatch):
     seen = {}
     monkeypatch.setattr(
-        cli.datasets, "load", lambda source, **options: seen.update(options) or test_arrays.SET
+        options_module.datasets, "load", lambda source, **options: seen.update(options) or test_arrays.SET
     )
-    options = cli.Options("npy:x", None, False, tmp_path, 1.0, {"split": "development"})
+    options = options_module.Options("npy:x", None, False, tmp_path, 1.0, {"split": "development"})
     options.load()
     assert seen["split"] == "development" and options.arguments == "--data npy:DIR --split development"
-    options = cli.Options("npy:x", None, False, tmp_path, 1.0, {"split": None})
+    options = options_module.Options("npy:x", None, False, tmp_path, 1.0, {"split": None})
     options.load()
     assert seen["split"] == "full" and options.arguments == "--data npy:DIR"

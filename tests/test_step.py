@@ -137,7 +137,7 @@ def test_decay_and_momentum_come_after_smoothing():
     state, _ = made.start(0)
     grads = jax.tree.map(jnp.zeros_like, state.params)
     updates, _ = made.tx.update(grads, made.tx.init(state.params), state.params)
-    rate = made.config.lr * made.config.weight_decay
+    rate = made.config.recipe.lr * made.config.recipe.weight_decay
     jax.tree.map(
         lambda update, param: np.testing.assert_allclose(update, -rate * param, rtol=1e-5, atol=1e-9),
         updates,

@@ -1,4 +1,3 @@
-import dataclasses
 import json
 
 import click
@@ -8,8 +7,8 @@ from rich.console import Console
 
 from experiments import data as datasets
 from experiments.campaign import report
-from experiments.cli import FailedRun
 from experiments.config import configure
+from experiments.errors import FailedRun
 from experiments.run import results
 from experiments.run.checkpoint import tree_digest as params_digest
 from experiments.run.progress import Reporter
@@ -139,7 +138,7 @@ def test_a_damaged_configuration_is_named(finished, tmp_path):
 def test_a_baseline_is_the_same_run_whatever_the_neighbourhood(finished):
     out, configs, folders = finished
     (config,) = configs["baseline"]
-    results.check_folder(folders["baseline"][0], dataclasses.replace(config, sigma=0.3, window=5))
+    results.check_folder(folders["baseline"][0], config.having(sigma=0.3, window=5))
 
 
 def test_layers_are_in_the_order_of_the_network():

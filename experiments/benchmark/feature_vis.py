@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import pathlib
 import time
 from collections.abc import Callable
@@ -12,17 +13,20 @@ import click
 import jax
 import numpy as np
 
-from experiments import cli, nets
 from experiments import data as datasets
+from experiments import nets
 from experiments.benchmark import peer
 from experiments.benchmark.timing import machine
 from experiments.campaign import report
-from experiments.config import RunConfig
+from experiments.config import Run
+from experiments.errors import FailedRun, usage_errors
 from experiments.inspect.networks import read_config
 from experiments.nets import vgg
 from experiments.run.augment import normalise
 from experiments.run.weights import load_weights
 from lgnn_jax.inspect import LUCID, SMALL, Setting, linen_responses, mean_activations, visualise
+
+_log = logging.getLogger("experiments")
 
 SETTINGS = {"small": SMALL, "lucid": LUCID}
 _FEWEST = 16  # Steps that are tried; twice as many as there are between reports of progress.
@@ -35,7 +39,7 @@ _ROUNDING = 1e-4  # Relative; a target missed by less is reached.
 class Subject:
     """A layer of a finished run, and the channels of it that are visualised."""
 
-    config: RunConfig
+    config: Run
     weights: peer.Weights
     layer: str
     responses: Callable[[Any], dict[str, jax.Array]]  # Of pictures in [0, 1].
@@ -98,13 +102,13 @@ def feature_vis_command(
     them: all steps, with compiling. One at a time is timed on one channel a repeat; its objectives are
     those of the batch, in which no picture depends on the others.
     """
-    with cli.usage_errors():
+    with usage_errors():
         chosen = _settings(settings, steps)
         subject = load(run, data, data_dir, layer, channels)
     lucent = _lucent(subject)
     costs, curves = [], []
     for name, setting in chosen.items():
-        cli.say(f"{name}: {setting.steps} steps of {len(subject.units)} channels ...")
+        _log.info(f"{name}: {setting.steps} steps of {len(subject.units)} channels ...")
         forms, values = _forms(subject, setting, lucent)
         target = values["lucent"][setting.steps] if lucent is not None else None
         timed = _interleaved(forms, repeats)
@@ -116,7 +120,8 @@ def feature_vis_command(
     config, count = subject.config, len(subject.units)
     print(
         f"{machine()}{f', PyTorch {lucent.version}' if lucent else ''}; median (quartiles) of {repeats}. "
-        f"{subject.layer} of {config.net}, width {config.width:g}, {config.epochs} epochs of {config.data}, "
+        f"{subject.layer} of {config.net.name}, width {config.net.width:g}, {config.recipe.epochs} epochs of "
+        f"{config.data.name}, "
         f"{count} of {subject.width} channels in a batch.",
         "",
         *report.table(_COSTS, costs),
@@ -153,28 +158,28 @@ def load(
       ValueError: If there is no such run, data set or layer, or the network is none that PyTorch gets.
     """
     config = read_config(folder)
-    if config.net not in vgg.LAYERS:
-        raise ValueError(f"The run's net must be {' or '.join(vgg.LAYERS)}, got {config.net}.")
-    loaded = datasets.load(data or config.data, split=config.split, data_dir=data_dir)
-    if loaded.digest != config.data_digest:
+    if config.net.name not in vgg.LAYERS:
+        raise ValueError(f"The run's net must be {' or '.join(vgg.LAYERS)}, got {config.net.name}.")
+    loaded = datasets.load(data or config.data.name, split=config.data.split, data_dir=data_dir)
+    if loaded.digest != config.data.digest:
         raise ValueError(
             f"{folder.name} was trained on other pictures than {loaded.name!r} now holds. Give its own with "
             "--data and --data-dir."
         )
-    convolutions = [size for size in vgg.LAYERS[config.net] if size != "M"]
+    convolutions = [size for size in vgg.LAYERS[config.net.name] if size != "M"]
     known = [f"conv_{index}" for index in range(len(convolutions))]
     layer = known[-1] if layer is None else nets.layer_name(layer)
     if layer not in known:
         raise ValueError(f"Unknown layer {layer!r}. Known: {', '.join(known)}.")
     variables = load_weights(folder)
-    module = nets.build(config.net, loaded.classes, config.width)
+    module = nets.build(config.net.name, loaded.classes, config.net.width)
     raw = linen_responses(module, variables, [layer], train=False)
     mean, deviation = (np.float32(statistic) for statistic in loaded.statistics())
     width = variables["params"][layer]["kernel"].shape[-1]
     units = np.unique(np.linspace(0, width - 1, channels).round().astype(int))
     return Subject(
         config,
-        peer.Weights(config.net, variables, mean, deviation),
+        peer.Weights(config.net.name, variables, mean, deviation),
         layer,
         lambda images: raw(normalise(255 * jax.numpy.asarray(images), mean, deviation)),
         width,
@@ -186,7 +191,7 @@ def check_alike(subject: Subject) -> None:
     """Compares the network in PyTorch with ours, on a few pictures of noise.
 
     Raises:
-      cli.FailedRun: If responses differ by more than 1e-4, or as much of the largest.
+      FailedRun: If responses differ by more than 1e-4, or as much of the largest.
     """
     draw = np.random.default_rng(0).uniform(size=(4, _SIZE, _SIZE, 3))
     pictures = draw.astype(np.float32)
@@ -194,7 +199,7 @@ def check_alike(subject: Subject) -> None:
     theirs = peer.maps(peer.network(subject.weights, subject.layer), pictures)
     difference, largest = np.abs(ours - theirs).max(), np.abs(ours).max()
     if not difference <= 1e-4 * max(1, largest):
-        raise cli.FailedRun(
+        raise FailedRun(
             f"The network in PyTorch is not ours: responses up to {largest:.3g} differ by {difference:.3g}."
         )
 
@@ -204,7 +209,7 @@ def _lucent(subject: Subject) -> peer.Lucent | None:
     try:
         lucent = peer.Lucent(subject.weights, subject.layer)
     except (ImportError, RuntimeError) as error:
-        cli.say(
+        _log.info(
             f"lucent cannot be imported ({error}); its rows are left out (pip install torch torchvision "
             "torch-lucent)"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -14,12 +15,13 @@ import numpy as np
 import optax
 from jax import lax
 
-from experiments import cli
 from experiments.benchmark import noise
 from experiments.benchmark.timing import Call, compiled, interleaved, machine
 from experiments.campaign import report
 from experiments.nets import NETS, build
 from lgnn_jax import ConvLayout, Grid, lgnn
+
+_log = logging.getLogger("experiments")
 
 
 @click.command("filter")
@@ -54,10 +56,10 @@ def filter_command(nets: str, repeats: int, batches: str, no_steps: bool) -> Non
     names = noise.chosen(nets, NETS, "net")
     torch = importlib.util.find_spec("torch") is not None
     if not torch:
-        cli.say("PyTorch is not installed; its columns stay empty (pip install torch)")
+        _log.info("PyTorch is not installed; its columns stay empty (pip install torch)")
     rows, lines = [], []
     for index, name in enumerate(names):
-        cli.say(f"{name} ...")
+        _log.info(f"{name} ...")
         cost = filter_cost(name, repeats, torch)
         steps = (
             {}

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments import nets
-from experiments.config import RunConfig
+from experiments.config import Run
 from experiments.data import Dataset
 from experiments.nets import vgg, wrn
 from experiments.nets.layers import scaled
@@ -150,22 +150,24 @@ class Trainer:
     and of correct answers on the device. There is no smoothing.
     """
 
-    def __init__(self, config: RunConfig, data: Dataset, setting: Setting, device: str = "cpu"):
+    def __init__(self, config: Run, data: Dataset, setting: Setting, device: str = "cpu"):
         import torch
 
-        self._torch, self._device, self._setting, self._flip = torch, device, setting, config.flip
+        self._torch, self._device, self._setting, self._flip = torch, device, setting, config.recipe.flip
         if device == "cuda":  # As XLA does there.
             torch.backends.cudnn.benchmark = True
             torch.set_float32_matmul_precision("high")
         self._format = torch.channels_last if setting.channels_last else torch.contiguous_format
-        self._padding = nets.NETS[config.net].padding
-        self.net = build(config.net, data.classes, config.width).to(device, memory_format=self._format)
+        self._padding = nets.NETS[config.net.name].padding
+        self.net = build(config.net.name, data.classes, config.net.width).to(
+            device, memory_format=self._format
+        )
         self._forward = torch.compile(self.net) if setting.compiled else self.net
         self.optimizer = torch.optim.SGD(
             self.net.parameters(),
-            config.lr,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
+            config.recipe.lr,
+            momentum=config.recipe.momentum,
+            weight_decay=config.recipe.weight_decay,
             fused=True,
         )
         mean, deviation = data.statistics()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import logging
 import os
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -11,13 +12,15 @@ from typing import NamedTuple
 import click
 import numpy as np
 
-from experiments import cli
 from experiments.benchmark import noise, peer_nets, profile
 from experiments.benchmark.timing import Call, Others, first_calls, interleaved, machine
 from experiments.campaign import report
-from experiments.config import PRECISIONS, RunConfig
+from experiments.config import PRECISIONS, Run
 from experiments.data import Dataset
+from experiments.errors import usage_errors
 from experiments.nets import NETS
+
+_log = logging.getLogger("experiments")
 
 OURS = {"baseline": "baseline", "LGNN": "constant"}  # What the networks are called, and their variants.
 PEER = "PyTorch"
@@ -42,11 +45,11 @@ class Peer(NamedTuple):
     compiled: bool  # Whether torch.compile is tried.
 
     def calls(
-        self, config: RunConfig, data: Dataset, call: Callable[[peer_nets.Trainer], Call]
+        self, config: Run, data: Dataset, call: Callable[[peer_nets.Trainer], Call]
     ) -> dict[str, Call]:
         """What ``call`` gives in every setting that works, by the setting's name, called once."""
         calls: dict[str, Call] = {}
-        bf16 = config.precision == "bf16"
+        bf16 = config.net.precision == "bf16"
         for setting in peer_nets.settings(compiled=self.compiled, bf16=bf16):
             tried = {str(setting): call(peer_nets.Trainer(config, data, setting, self.device))}
             try:
@@ -54,7 +57,7 @@ class Peer(NamedTuple):
             except Exception as error:  # torch.compile needs a compiler, and fails in many ways.
                 if not setting.compiled:
                     raise
-                cli.say(f"torch.compile does not work here ({type(error).__name__}); it is left out")
+                _log.info(f"torch.compile does not work here ({type(error).__name__}); it is left out")
                 continue
             calls |= tried
         return calls
@@ -123,7 +126,7 @@ def train_command(
     peer = _peer(torch_compile)
     training, inference, shares = [], [], []
     for net in names:
-        cli.say(f"{net} ...")
+        _log.info(f"{net} ...")
         data = noise.pictures(batch, inference_batch)
         runs = _runs(net, data, width, kinds)
         measure = functools.partial(_measured, runs, data, peer, repeats, seconds)
@@ -150,20 +153,20 @@ _SHARES = ["net", "precision", "ms a step", *profile.GROUPS, "in the trace"]
 def _peer(compiled: bool) -> Peer | None:
     """PyTorch where it can compute what JAX does, or None, with a line that says why not."""
     if importlib.util.find_spec("torch") is None:
-        cli.say("PyTorch is not installed; its columns stay empty (pip install torch)")
+        _log.info("PyTorch is not installed; its columns stay empty (pip install torch)")
         return None
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # Leaves PyTorch room on a GPU.
     import torch
 
     device = peer_nets.device_name()
     if device is None:
-        cli.say("PyTorch has no such device, or there are several; its columns stay empty")
+        _log.info("PyTorch has no such device, or there are several; its columns stay empty")
         return None
     return Peer(device, torch.__version__.split("+")[0], compiled)
 
 
 def _runs(net: str, data: Dataset, width: float, kinds: list[str]) -> dict[Form, noise.Training]:
-    with cli.usage_errors():
+    with usage_errors():
         return {
             (kind, name): noise.Training(
                 data,

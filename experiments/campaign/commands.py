@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
 import click
 
-from experiments import cli
+from experiments import methods
 from experiments.campaign import figures, jobs, paper, tables
+from experiments.errors import FailedRun, usage_errors
 from experiments.machine import hosts
 from experiments.machine.files import write_text
+from experiments.options import Options, run_options
 from experiments.run import results
 
-_SET_BY_ROWS = ("net", "sigma", "window", "scope")
+_log = logging.getLogger("experiments")
+
+_SET_BY_ROWS = ("net", *methods.options())
 # What each command makes: tables and figures.
 _PARTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     **{name: ((name,), ()) for name in paper.TABLES},
@@ -46,7 +51,7 @@ def _command(name: str) -> click.Command:
     rows += [row for figure in figure_names for row in paper.FIGURES[figure].rows]
     nets = tuple(dict.fromkeys(row.net for row in rows))
 
-    def command(options: cli.Options, plan: bool, publish: bool, shorten: float | None, **chosen: Any):
+    def command(options: Options, plan: bool, publish: bool, shorten: float | None, **chosen: Any):
         _refuse_contradictions(options, plan, publish, shorten)
         kept = _nets(name, chosen.get("nets") or ",".join(nets), nets)
         parts = {table: paper.TABLES[table].of(kept) for table in table_names}
@@ -55,7 +60,7 @@ def _command(name: str) -> click.Command:
             if row.net in kept:
                 jobs.row_options(row, options, shorten or 1.0).check(variant=row.variant)
         data = options.load()
-        with cli.usage_errors():
+        with usage_errors():
             job = jobs.prepare(
                 name,
                 {table: part for table, part in parts.items() if part.rows},
@@ -74,7 +79,7 @@ def _command(name: str) -> click.Command:
     command.__doc__ = f"{_HELP[name]}{_MORE}"
     for option in reversed(_options(nets, bool(table_names), bool(figure_names) and name != "fig1")):
         command = option(command)
-    return click.command(name)(cli.run_options(command, without=_SET_BY_ROWS, data="cifar100"))
+    return click.command(name)(run_options(command, without=_SET_BY_ROWS, data="cifar100"))
 
 
 def _options(nets: tuple[str, ...], tables: bool, pictures: bool) -> list[Callable[..., Any]]:
@@ -127,7 +132,7 @@ def _options(nets: tuple[str, ...], tables: bool, pictures: bool) -> list[Callab
     return found
 
 
-def _refuse_contradictions(options: cli.Options, plan: bool, publish: bool, shorten: float | None) -> None:
+def _refuse_contradictions(options: Options, plan: bool, publish: bool, shorten: float | None) -> None:
     if shorten is not None and options.overrides.get("epochs") is not None:
         raise click.UsageError("--epochs and --shorten both set the length of a run; give one of them.")
     if plan and publish:
@@ -150,7 +155,7 @@ def _make(job: jobs.Job, data: Any, publish: bool, pictures: str, figures_alone:
     """
     lacking = figures.missing(job) if hosts.first() else {}
     if hosts.agreed(bool(lacking)) and figures_alone:
-        raise cli.FailedRun("\n".join(figures.explain(job, *item) for item in lacking.items()))
+        raise FailedRun("\n".join(figures.explain(job, *item) for item in lacking.items()))
 
     def refresh() -> str:
         if not hosts.first():
@@ -160,9 +165,12 @@ def _make(job: jobs.Job, data: Any, publish: bool, pictures: str, figures_alone:
                 results.publish(config, job.options.out)
         return tables.write(list(job.sections), job.options.out, job.folder) if job.sections else ""
 
-    cli.say(*(note for section in job.sections for note in section.notes), f"results: {job.folder}")
+    for section in job.sections:
+        for note in section.notes:
+            _log.info(note)
+    _log.info(f"results: {job.folder}")
     if hosts.first():
-        cli.say(f"{len(job.runs) - len(job.unfinished)} of {len(job.runs)} runs are finished")
+        _log.info(f"{len(job.runs) - len(job.unfinished)} of {len(job.runs)} runs are finished")
     refresh()
     jobs.make(job, data, refresh)
     if not hosts.first():

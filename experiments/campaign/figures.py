@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import logging
 import pathlib
 import shlex
 
-from experiments import cli
 from experiments.campaign.jobs import Job
 from experiments.campaign.paper import FIGURES
 from experiments.campaign.tables import Line
+from experiments.options import Options
 from experiments.run import results
 from experiments.run.weights import WEIGHTS
+
+_log = logging.getLogger("experiments")
 
 
 def missing(job: Job) -> dict[str, list[Line]]:
@@ -39,15 +42,13 @@ def explain(job: Job, name: str, lines: list[Line]) -> str:
     )
 
 
-def _remake(options: cli.Options, line: Line) -> str:
+def _remake(options: Options, line: Line) -> str:
     """The command that makes the run of a row, also where its summary is published."""
     first = line.configs[0]
-    overrides = options.overrides | line.row.overrides | {"epochs": first.epochs}
+    overrides = options.overrides | line.row.overrides | {"epochs": first.recipe.epochs}
     arguments = dataclasses.replace(options, overrides=overrides).arguments
     out = shlex.quote(str(options.out))
-    return (
-        f"python -m experiments.train {arguments} --variant {first.variant} --seed {first.seed} --out {out}"
-    )
+    return f"python -m experiments.train {arguments} --variant {first.method.name} --seed {first.seed} --out {out}"
 
 
 def draw(job: Job, pictures: str) -> list[str]:
@@ -62,7 +63,7 @@ def draw(job: Job, pictures: str) -> list[str]:
     """
     lacking, drawn, lines = missing(job), set(), []
     for name, rows in job.figures.items():
-        lines += [f"### {FIGURES[name].title}, on {rows[0].configs[0].data}", ""]
+        lines += [f"### {FIGURES[name].title}, on {rows[0].configs[0].data.name}", ""]
         if name in lacking:
             lines += [explain(job, name, lacking[name]), ""]
             continue
@@ -85,6 +86,6 @@ def _inspect(job: Job, line: Line, baseline: Line, target: pathlib.Path, picture
     options = ["--data", job.options.data, "--pictures", pictures, "--out", str(target)]
     if job.options.data_dir:
         options += ["--data-dir", job.options.data_dir]
-    cli.say(f"drawing {target.name} ...")
+    _log.info(f"drawing {target.name} ...")
     with contextlib.redirect_stdout(io.StringIO()):  # Its tables are in its folder too.
         main.main([*folders, *options], standalone_mode=False)

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import logging
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Mapping
 
 import jax
 
-from experiments import cli
 from experiments.campaign import paper, plan, report
 from experiments.campaign.tables import Line, Section
-from experiments.config import RunConfig, recipe
+from experiments.config import Run
 from experiments.data import Dataset
+from experiments.errors import FailedRun, Taken
 from experiments.machine import hosts
+from experiments.options import Options
+from experiments.recipes import recipe
 from experiments.run import results
-from experiments.run.claim import Taken
 from experiments.run.progress import Reporter, duration
 from experiments.run.step import PlacedData, Trainer
 from experiments.train import run
+
+_log = logging.getLogger("experiments")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,29 +32,29 @@ class Job:
     """Tables and figures of a data set, with the runs that they need."""
 
     name: str
-    options: cli.Options
+    options: Options
     sections: tuple[Section, ...]
     figures: dict[str, tuple[Line, ...]]
 
     @property
-    def runs(self) -> list[RunConfig]:
+    def runs(self) -> list[Run]:
         """Every run once: cheap nets first, of a net the seeds in turn, of a seed all rows together."""
         lines = [line for section in self.sections for line in section.lines]
         lines += [line for group in self.figures.values() for line in group]
         unique = {config.name: config for line in lines for config in line.configs}
-        return sorted(unique.values(), key=lambda config: (paper.NETS.index(config.net), config.seed))
+        return sorted(unique.values(), key=lambda config: (paper.NETS.index(config.net.name), config.seed))
 
     @property
     def folder(self) -> pathlib.Path:
         """Where tables and figures go: its name says of what, its end is a hash of which runs."""
         runs = self.runs
-        widths = {config.width for config in runs} - {1}
+        widths = {config.net.width for config in runs} - {1}
         width = "".join(f"-w{width:g}" for width in widths)
         digest = hashlib.sha256("\n".join(sorted(config.name for config in runs)).encode()).hexdigest()[:8]
-        return self.options.out / f"{self.name}-{runs[0].set_name}{width}-{digest}"
+        return self.options.out / f"{self.name}-{runs[0].data.file_name}{width}-{digest}"
 
     @property
-    def unfinished(self) -> list[RunConfig]:
+    def unfinished(self) -> list[Run]:
         """What is left to be made."""
         return [config for config in self.runs if results.find(config, self.options.out) is None]
 
@@ -59,7 +63,7 @@ def prepare(
     name: str,
     tables: Mapping[str, paper.Table],
     figures: Iterable[str],
-    options: cli.Options,
+    options: Options,
     data: Dataset,
     *,
     seeds: int,
@@ -79,7 +83,7 @@ def prepare(
     return Job(name, options, tuple(sections), drawn)
 
 
-def row_options(row: paper.Row, options: cli.Options, shorten: float) -> cli.Options:
+def row_options(row: paper.Row, options: Options, shorten: float) -> Options:
     """The options of a row's runs."""
     overrides = options.overrides | row.overrides
     if shorten != 1:
@@ -88,7 +92,7 @@ def row_options(row: paper.Row, options: cli.Options, shorten: float) -> cli.Opt
 
 
 def _line(
-    row: paper.Row, options: cli.Options, data: Dataset, seeds: int, shorten: float
+    row: paper.Row, options: Options, data: Dataset, seeds: int, shorten: float
 ) -> tuple[Line, tuple[str, ...]]:
     """A row with its runs, and what was adapted for them."""
     first, notes = row_options(row, options, shorten).configure(data, variant=row.variant, seed=0)
@@ -96,7 +100,7 @@ def _line(
     return Line(row, configs, paper.comparable(first, data)), notes
 
 
-def _command(name: str, table: paper.Table, options: cli.Options, seeds: int, shorten: float) -> str:
+def _command(name: str, table: paper.Table, options: Options, seeds: int, shorten: float) -> str:
     """The command that makes the runs of a table."""
     words = [f"python -m experiments.reproduce {name}"]
     nets = dict.fromkeys(row.net for row in table.rows)
@@ -114,7 +118,7 @@ def make(job: Job, data: Dataset, done: Callable[[], None]) -> None:
     Runs that another process makes come last: by then it has finished them, or left them.
 
     Raises:
-      cli.FailedRun: At the end, if runs failed; the others are made all the same.
+      FailedRun: At the end, if runs failed; the others are made all the same.
     """
     runs = job.runs
     unfinished = {config.name for config in (job.unfinished if hosts.first() else ())}
@@ -122,7 +126,9 @@ def make(job: Job, data: Dataset, done: Callable[[], None]) -> None:
     if not left:
         return
     programs = _Programs(PlacedData(data))
-    steps = sum(config.epochs * (programs.placed.train_examples // config.batch) for config in left)
+    steps = sum(
+        config.recipe.epochs * (programs.placed.train_examples // config.recipe.batch) for config in left
+    )
     failed: list[str] = []
     with Reporter(len(left), steps) as progress:
         taken = []
@@ -134,12 +140,12 @@ def make(job: Job, data: Dataset, done: Callable[[], None]) -> None:
                 except Taken:
                     taken.append(config)
                     continue
-                except cli.FailedRun as error:
+                except FailedRun as error:
                     failed.append(str(error))
                     progress.say(f"failed: {error}")
                 done()
     if failed:
-        raise cli.FailedRun(f"{len(failed)} of {len(left)} runs failed: {' '.join(failed)}")
+        raise FailedRun(f"{len(failed)} of {len(left)} runs failed: {' '.join(failed)}")
 
 
 class _Programs:
@@ -149,9 +155,9 @@ class _Programs:
         self.placed = placed
         self._trainers: dict[str, Trainer] = {}
 
-    def of(self, config: RunConfig) -> Trainer:
+    def of(self, config: Run) -> Trainer:
         """The programs of a run."""
-        if self._trainers and next(iter(self._trainers.values())).config.net != config.net:
+        if self._trainers and next(iter(self._trainers.values())).config.net.name != config.net.name:
             self._trainers.clear()
         name = dataclasses.replace(config, seed=0).name
         if name not in self._trainers:
@@ -167,12 +173,12 @@ def describe(job: Job, data: Dataset) -> str:
     for label, configs in _groups(job):
         left = [config for config in configs if config.name in unfinished]
         work = plan.run_multiply_adds(configs[0], placed)
-        net = configs[0].net
+        net = configs[0].net.name
         if left and net not in speed:
-            cli.say(f"timing a few steps of {net} ...")
+            _log.info(f"timing a few steps of {net} ...")
             speed[net] = plan.measure(left[0], placed)
-        row = [net, label, f"{len(configs) - len(left)} of {len(configs)}", str(configs[0].epochs)]
-        row += [_short(plan.multiply_adds(net, placed.classes, configs[0].width)), _short(work)]
+        row = [net, label, f"{len(configs) - len(left)} of {len(configs)}", str(configs[0].recipe.epochs)]
+        row += [_short(plan.multiply_adds(net, placed.classes, configs[0].net.width)), _short(work)]
         if left:
             compiling, rate = speed[net]
             work_left += len(left) * work
@@ -197,14 +203,14 @@ def describe(job: Job, data: Dataset) -> str:
     return "\n".join(lines)
 
 
-def _groups(job: Job) -> list[tuple[str, list[RunConfig]]]:
+def _groups(job: Job) -> list[tuple[str, list[Run]]]:
     """A job's runs that differ in nothing but the seed, in the order they are made, by what a table calls them."""
     named = [line for section in job.sections for line in section.lines]
     named += [line for group in job.figures.values() for line in group]
     labels = {
         config.name: (line.row.net, line.row.label) for line in reversed(named) for config in line.configs
     }
-    groups: dict[tuple[str, str], list[RunConfig]] = {}
+    groups: dict[tuple[str, str], list[Run]] = {}
     for config in job.runs:
         groups.setdefault(labels[config.name], []).append(config)
     return [(label, configs) for (_, label), configs in groups.items()]

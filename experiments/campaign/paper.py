@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from experiments.config import PAPER, RunConfig
+from experiments.config import Run
 from experiments.data import Dataset
+from experiments.recipes import PAPER
 
 NETS = tuple(PAPER)  # From the cheapest to the dearest.
 
@@ -136,12 +137,11 @@ FIGURES = {
 }
 
 
-def comparable(config: RunConfig, data: Dataset) -> bool:
+def comparable(config: Run, data: Dataset) -> bool:
     """Whether a run is as long, as wide and of the same pictures as the paper's, so that its numbers apply."""
-    recipe = dataclasses.asdict(PAPER[config.net])
     return (
         data.name == "cifar100"
         and (len(data.train_labels), len(data.test_labels), data.classes) == (50_000, 10_000, 100)
-        and recipe.items() <= dataclasses.asdict(config).items()
-        and (config.grids, config.boundary) == ((), "edge")
+        and config.recipe == PAPER[config.net.name]
+        and (config.net.width, config.net.grids, config.net.boundary) == (1, (), "edge")
     )

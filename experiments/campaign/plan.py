@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments import nets
-from experiments.config import RunConfig
+from experiments.config import Run
 from experiments.run.step import PlacedData, Trainer, order
 
 _STEPS, _SECONDS = 10, 10.0  # At most so many steps are timed, and no further one after so long.
@@ -59,17 +59,17 @@ def multiply_adds(net: str, classes: int = 100, width: float = 1.0) -> int:
     return 3 * forward - first
 
 
-def run_multiply_adds(config: RunConfig, placed: PlacedData) -> int:
+def run_multiply_adds(config: Run, placed: PlacedData) -> int:
     """Multiply-adds of a whole run: training, and the test pictures after every epoch."""
-    forward, first = forward_multiply_adds(config.net, placed.classes, config.width)
-    seen = placed.train_examples // config.batch * config.batch
-    return config.epochs * (seen * (3 * forward - first) + placed.test_examples * forward)
+    forward, first = forward_multiply_adds(config.net.name, placed.classes, config.net.width)
+    seen = placed.train_examples // config.recipe.batch * config.recipe.batch
+    return config.recipe.epochs * (seen * (3 * forward - first) + placed.test_examples * forward)
 
 
-def measure(config: RunConfig, placed: PlacedData) -> tuple[float, float]:
+def measure(config: Run, placed: PlacedData) -> tuple[float, float]:
     """Seconds that compiling takes, and multiply-adds a second in the steps that follow."""
     trainer = Trainer(config, placed)
-    batches = order(config.seed, 0, placed.train_examples, config.batch)
+    batches = order(config.seed, 0, placed.train_examples, config.recipe.batch)
     started = time.monotonic()
     state, keys = trainer.start(config.seed)
     state = jax.block_until_ready(trainer.step(state, keys, batches[0]))
@@ -79,5 +79,5 @@ def measure(config: RunConfig, placed: PlacedData) -> tuple[float, float]:
         steps += 1
         state = jax.block_until_ready(trainer.step(state, keys, batches[steps % len(batches)]))
     seconds = time.monotonic() - compiled
-    work = steps * config.batch * multiply_adds(config.net, placed.classes, config.width)
+    work = steps * config.recipe.batch * multiply_adds(config.net.name, placed.classes, config.net.width)
     return compiled - started, work / seconds

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from experiments import nets
-from experiments.config import RunConfig
+from experiments.config import Run
 from experiments.machine.files import write_json
 from experiments.run.results import SUMMARY, spread
 from experiments.run.weights import convolutions, load_weights
@@ -144,7 +144,7 @@ def table(header: list[str], rows: list[list[str]]) -> list[str]:
 
 def write(
     title: str,
-    configs: dict[str, list[RunConfig]],
+    configs: dict[str, list[Run]],
     folders: dict[str, list[pathlib.Path]],
     out: pathlib.Path,
     notes: tuple[str, ...] = (),
@@ -175,7 +175,7 @@ def write(
         variant: convolutions(configs[variant][0], load_weights(paths[0])["params"])
         for variant, paths in folders.items()
     }
-    _draw(layers, configs[next(iter(folders))][0].net, out)
+    _draw(layers, configs[next(iter(folders))][0].net.name, out)
     return table
 
 

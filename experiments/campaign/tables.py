@@ -13,8 +13,9 @@ import numpy as np
 
 from experiments.campaign import paired, report
 from experiments.campaign.paper import Row, Table
-from experiments.config import RunConfig, recipe
+from experiments.config import Run
 from experiments.machine.files import write_text
+from experiments.recipes import recipe
 from experiments.run import results
 from experiments.run.progress import duration
 from lgnn_jax.inspect import magnitudes
@@ -28,7 +29,7 @@ class Line:
     """A row made concrete: its runs, one a seed from 0, and whether the paper's numbers apply."""
 
     row: Row
-    configs: tuple[RunConfig, ...]
+    configs: tuple[Run, ...]
     comparable: bool
 
 
@@ -46,7 +47,7 @@ class Section:
         """What is shown, of which data, and in which way it is less than the paper's."""
         first = self.lines[0].configs[0]
         lengths = {
-            line.row.net: (line.configs[0].epochs, recipe(line.row.net, first.data).epochs)
+            line.row.net: (line.configs[0].recipe.epochs, recipe(line.row.net, first.data.name).epochs)
             for line in self.lines
         }
         others = [
@@ -54,7 +55,9 @@ class Section:
             for net, (epochs, whole) in lengths.items()
             if epochs != whole
         ]
-        return f"{self.table.title}, on {first.data}{first.how}" + "".join(f", {other}" for other in others)
+        return f"{self.table.title}, on {first.data.name}{first.how}" + "".join(
+            f", {other}" for other in others
+        )
 
 
 def gather(section: Section, out: pathlib.Path) -> list[Entry]:

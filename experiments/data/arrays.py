@@ -12,6 +12,7 @@ and of both parts, ``train`` and ``test``:
 from __future__ import annotations
 
 import json
+import logging
 import pathlib
 import re
 import reprlib
@@ -256,14 +257,14 @@ def main(
     Where it is copied, --data npy:DIR reads it without tensorflow-datasets, under the same name and digest,
     so that runs are called the same.
     """
-    from experiments import cli  # Above data sets, which need nothing of it when they are read.
     from experiments.data import load
+    from experiments.errors import usage_errors
 
-    with cli.usage_errors():
+    with usage_errors():
         loaded = load(data, split=split, data_dir=data_dir, download=download)
         folder = write_arrays(loaded, out, parts=parts, compressed=compressed)
     sizes = [file.stat().st_size / 1e6 for file in folder.iterdir()]
-    cli.say(
+    logging.getLogger("experiments").info(
         f"{loaded.name}, digest {loaded.digest}: {len(sizes)} files of {sum(sizes):.1f} MB, the largest of "
         f"{max(sizes):.1f} MB"
     )

@@ -9,6 +9,7 @@ import click
 
 from experiments import cli, nets
 from experiments import data as datasets
+from experiments.errors import usage_errors
 from experiments.inspect.atlas import write_atlas
 from experiments.inspect.figures import Shown, draw
 from experiments.inspect.networks import PARTS, Network, check_pair, network, read_config, with_responses
@@ -67,22 +68,22 @@ def main(
     (magnitudes) and topography.md and .json (metrics on weights and on responses to the test pictures,
     with what chance gives), and prints where. Figures and table are numbered as in the paper.
     """
-    with cli.usage_errors():
+    with usage_errors():
         folders = {"run": run} if baseline is None else {"baseline": baseline, "run": run}
         configs = {title: read_config(folder) for title, folder in folders.items()}
         check_pair(configs)
-        config = configs["run"]
+        wanted = configs["run"].data
         loaded = datasets.load(
-            data or config.data, split=config.split, data_dir=data_dir, download=download
+            data or wanted.name, split=wanted.split, data_dir=data_dir, download=download
         )
-        if loaded.digest != configs["run"].data_digest:
+        if loaded.digest != wanted.digest:
             raise ValueError(
                 f"{run.name} was trained on other pictures than {loaded.name!r} now holds. Give its own with "
                 "--data and --data-dir."
             )
         chosen = _chosen(classes, loaded)
         networks = {
-            config.variant if baseline is not None else "run": network(folders[title], config, loaded)
+            config.method.name if baseline is not None else "run": network(folders[title], config, loaded)
             for title, config in configs.items()
         }
         shown = _layer(layer, networks)
@@ -115,7 +116,7 @@ def main(
 def _layer(name: str | None, networks: dict[str, Network]) -> str:
     """The layer to draw, as a kernel's path."""
     first = next(iter(networks.values()))
-    layers, role = first.layers, nets.NETS[first.config.net].role
+    layers, role = first.layers, nets.NETS[first.config.net.name].role
     if name is None:
         return [layer for layer in layers if role(layer) != nets.SHORTCUT][-1]
     path = nets.kernel_path(name)

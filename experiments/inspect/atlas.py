@@ -54,10 +54,10 @@ def _readable(names: Sequence[str]) -> list[str]:
 
 def _facts(found: Network) -> dict[str, str]:
     """What a reader should know of a run."""
-    config = found.config
+    config, net, split = found.config, found.config.net, found.config.data.split
     return {
-        "network": config.net if config.width == 1 else f"{config.net} at {config.width:g} of its width",
-        "pictures": config.data + ("" if config.split == datasets.FULL else f", {config.split} split"),
-        "training": f"{config.variant}, {config.epochs} epochs, seed {config.seed}",
+        "network": net.name if net.width == 1 else f"{net.name} at {net.width:g} of its width",
+        "pictures": config.data.name + ("" if split == datasets.FULL else f", {split} split"),
+        "training": f"{config.method.name}, {config.recipe.epochs} epochs, seed {config.seed}",
         "test accuracy": f"{found.accuracy:.1%}",
     }

@@ -5,21 +5,24 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
+import logging
 import pathlib
 from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
 
-from experiments import cli, nets
 from experiments import data as datasets
-from experiments.config import RunConfig
+from experiments import nets
+from experiments.config import Run
 from experiments.run.augment import normalise
 from experiments.run.progress import Reporter
 from experiments.run.results import CONFIG, SUMMARY
 from experiments.run.weights import convolutions, load_weights
 from lgnn_jax import Grid
 from lgnn_jax.inspect import Responses, ResponseStatistics, accumulate, linen_responses
+
+_log = logging.getLogger("experiments")
 
 PARTS = 1000  # Of the work on a network, for the progress bar.
 
@@ -32,7 +35,7 @@ class Network:
     """
 
     folder: pathlib.Path
-    config: RunConfig
+    config: Run
     digest: str  # Of the weights.
     layers: dict[str, tuple[Grid, np.ndarray]]
     look: Callable[[Sequence[str]], Responses]
@@ -41,7 +44,7 @@ class Network:
     responses: dict[str, ResponseStatistics] = dataclasses.field(default_factory=dict)
 
 
-def read_config(folder: pathlib.Path) -> RunConfig:
+def read_config(folder: pathlib.Path) -> Run:
     """The configuration of a finished run.
 
     Raises:
@@ -50,31 +53,28 @@ def read_config(folder: pathlib.Path) -> RunConfig:
     for name in (CONFIG, SUMMARY):
         if not (folder / name).exists():
             raise ValueError(f"{str(folder)!r} is no folder of a finished run: it has no {name}.")
-    fields = json.loads((folder / CONFIG).read_text())
-    fields["milestones"] = tuple(fields["milestones"])
-    fields["grids"] = tuple((width, tuple(shape)) for width, shape in fields["grids"])
-    return RunConfig(**fields)
+    return Run.of(json.loads((folder / CONFIG).read_text()))
 
 
-def check_pair(configs: dict[str, RunConfig]) -> None:
+def check_pair(configs: dict[str, Run]) -> None:
     """Raises ``ValueError`` for two runs that cannot stand side by side."""
     if len(configs) < 2:
         return
     run, baseline = configs["run"], configs["baseline"]
     for name in ("net", "width", "data", "split", "data_digest", "grids"):
-        ours, theirs = getattr(run, name), getattr(baseline, name)
+        ours, theirs = run.settings()[name], baseline.settings()[name]
         if ours != theirs:
             raise ValueError(f"The runs differ in {name}: RUN has {ours!r}, BASELINE {theirs!r}.")
     if run.seed != baseline.seed:
-        cli.say(f"the runs are no pair: RUN has seed {run.seed}, BASELINE {baseline.seed}")
-    if baseline.variant == run.variant:
-        raise ValueError(f"Both runs are {run.variant}; give a baseline beside another variant.")
+        _log.info(f"the runs are no pair: RUN has seed {run.seed}, BASELINE {baseline.seed}")
+    if baseline.method.name == run.method.name:
+        raise ValueError(f"Both runs are {run.method.name}; give a baseline beside another variant.")
 
 
-def network(folder: pathlib.Path, config: RunConfig, data: datasets.Dataset) -> Network:
+def network(folder: pathlib.Path, config: Run, data: datasets.Dataset) -> Network:
     """The network of a run, which computes in float32 whatever it was trained in: pictures need the digits."""
     variables = load_weights(folder)
-    module = nets.build(config.net, data.classes, config.width)
+    module = nets.build(config.net.name, data.classes, config.net.width)
     mean, deviation = (np.float32(values) for values in data.statistics())
 
     def look(layers: Sequence[str]) -> Responses:

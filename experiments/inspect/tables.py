@@ -91,9 +91,10 @@ def topography_table(
     first = next(iter(scores.values()))
     metrics = next(iter(first.values()))["metrics"]
     config = next(iter(networks.values())).config
-    split = "" if config.split == datasets.FULL else f" ({config.split} split)"
+    split = "" if config.data.split == datasets.FULL else f" ({config.data.split} split)"
+    where, epochs = f"{config.data.name}{split}", config.recipe.epochs
     lines = [
-        f"# {config.net} at width {config.width:g} on {config.data}{split}, {config.epochs} epochs",
+        f"# {config.net.name} at width {config.net.width:g} on {where}, {epochs} epochs",
         "",
         *(f"- {title}: {found.config.name}" for title, found in networks.items()),
         "",

@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from experiments.nets.activations import show
 from experiments.nets.architecture import MAIN, STEM, Architecture
 from experiments.nets.fast_cpu import max_pool
 from experiments.nets.layers import Conv, batch_norm, normal, scaled
@@ -45,6 +46,7 @@ class VGG(nn.Module):
             deviation = (2 / (9 * filters)) ** 0.5
             x = Conv(filters, deviation=deviation, name=f"conv_{index}")(x)
             x = nn.relu(batch_norm(train, self.bn_axis, self.dtype, f"bn_{index}")(x))
+            show(self, x, f"conv_{index}")
             index += 1
         x = x.reshape(len(x), -1).astype(jnp.float32)
         return nn.Dense(self.classes, kernel_init=normal(0.01), name="dense")(x)

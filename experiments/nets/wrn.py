@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from experiments.nets.activations import show
 from experiments.nets.architecture import MAIN, SHORTCUT, STEM, Architecture, role
 from experiments.nets.layers import Conv, Dropout, batch_norm, scaled
 
@@ -19,7 +20,8 @@ SIZES: dict[str, tuple[int, int]] = {"wrn16-8": (2, 8), "wrn28-10": (4, 10)}
 class Block(nn.Module):
     """BN-ReLU-conv(stride)-BN-ReLU-dropout-conv, plus the input or, where shapes change, its projection.
 
-    The 1x1 projection reads the activated input, the identity the raw one.
+    The 1x1 projection reads the activated input, the identity the raw one. ``inputs`` are the paths of the
+    convolutions whose sum it reads.
     """
 
     filters: int
@@ -27,14 +29,17 @@ class Block(nn.Module):
     dropout: float
     bn_axis: str | None
     dtype: Any = jnp.float32
+    inputs: tuple[str, ...] = ()
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool, examples: jax.Array) -> jax.Array:
         """Maps ``(batch, height, width, in)`` to ``(batch, height / stride, width / stride, filters)``."""
         norm = functools.partial(batch_norm, train, self.bn_axis, self.dtype)
         active = nn.relu(norm("bn_0")(x))
+        show(self, active, *self.inputs)
         y = Conv(self.filters, stride=self.stride, name="conv_0")(active)
         y = nn.relu(norm("bn_1")(y))
+        show(self, y, f"{self.name}/conv_0")
         y = Dropout(self.dropout)(y, train=train, examples=examples)
         y = Conv(self.filters, name="conv_1")(y)
         if self.stride != 1 or x.shape[-1] != self.filters:
@@ -67,21 +72,26 @@ class WideResNet(nn.Module):
         """
         examples = jnp.arange(len(x)) if examples is None else examples
         x = Conv(scaled(16, self.width), name="stem")(x.astype(self.dtype))
+        inputs: tuple[str, ...] = ("stem",)
         for group in range(3):
             filters = scaled(16 * self.widening * 2**group, self.width)
             for block in range(self.blocks):
                 stride = 2 if group > 0 and block == 0 else 1
+                name, channels = f"group_{group}_block_{block}", x.shape[-1]
                 x = Block(
                     filters,
                     stride,
                     self.dropout,
                     self.bn_axis,
                     self.dtype,
-                    name=f"group_{group}_block_{block}",
+                    inputs,
+                    name=name,
                 )(x, train=train, examples=examples)
-        x = nn.relu(batch_norm(train, self.bn_axis, self.dtype, "bn")(x)).mean(
-            axis=(1, 2), dtype=jnp.float32
-        )
+                projected = stride != 1 or channels != filters
+                inputs = (f"{name}/conv_1", *((f"{name}/shortcut",) if projected else ()))
+        x = nn.relu(batch_norm(train, self.bn_axis, self.dtype, "bn")(x))
+        show(self, x, *inputs)
+        x = x.mean(axis=(1, 2), dtype=jnp.float32)
         bound = x.shape[-1] ** -0.5
 
         def uniform(key, shape, dtype=jnp.float32):

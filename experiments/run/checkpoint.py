@@ -15,8 +15,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from experiments import cli
-from experiments.config import RunConfig
+from experiments.config import Run
+from experiments.errors import FailedRun
 from experiments.machine import hosts
 
 _FOLDER, _SET_ASIDE = "checkpoints", "unusable_checkpoints"
@@ -56,9 +56,7 @@ class Checkpoints:
     of a save, costs no more than ``interval`` seconds of work. Only the first host has any.
     """
 
-    def __init__(
-        self, folder: pathlib.Path, config: RunConfig, interval: float, say: Callable[[str], None]
-    ):
+    def __init__(self, folder: pathlib.Path, config: Run, interval: float, say: Callable[[str], None]):
         self._folder, self._config, self._interval, self._say = folder, config, interval, say
         self._manager = None
         # When the last save began, and how long one takes; until one is timed it is done early.
@@ -86,7 +84,7 @@ class Checkpoints:
             return
         try:
             self._finish()
-        except cli.FailedRun:
+        except FailedRun:
             if kind is None:
                 raise
         finally:
@@ -141,7 +139,7 @@ class Checkpoints:
         """Whether it is time for a save, or will be in ``ahead`` seconds in which there can be none.
 
         Raises:
-          cli.FailedRun: If the last one could not be written.
+          FailedRun: If the last one could not be written.
         """
         if self._manager is None:
             return False
@@ -161,7 +159,7 @@ class Checkpoints:
           seconds: What the run has taken until now.
 
         Raises:
-          cli.FailedRun: If the one before could not be written.
+          FailedRun: If the one before could not be written.
         """
         if self._manager is None:
             return
@@ -182,7 +180,7 @@ class Checkpoints:
         """Waits until the last save is on disk.
 
         Raises:
-          cli.FailedRun: If it could not be written.
+          FailedRun: If it could not be written.
         """
         if self._manager is not None:
             self._finish()
@@ -197,10 +195,10 @@ class Checkpoints:
             raise self._failure(error) from error
         self._newest, self._saving = self._saving, None
 
-    def _failure(self, error: Exception) -> cli.FailedRun:
+    def _failure(self, error: Exception) -> FailedRun:
         step, self._saving = self._saving, None
         kept = "there is none before it" if self._newest is None else f"that of step {self._newest} is kept"
-        return cli.FailedRun(
+        return FailedRun(
             f"{self._config.name}: the checkpoint of step {step} could not be written, {kept} "
             f"({_reason(error)}). Is there room on the disk? The same command goes on from what is kept."
         )
@@ -211,7 +209,7 @@ def _form(leaf: Any) -> str:
     return f"{leaf.dtype}{leaf.shape}"
 
 
-def _plain(config: RunConfig) -> dict[str, Any]:
+def _plain(config: Run) -> dict[str, Any]:
     """What decides a run's result, as JSON gives it back."""
     return json.loads(json.dumps(config.identity()))
 

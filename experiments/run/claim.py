@@ -9,14 +9,11 @@ from collections.abc import Callable, Iterator
 
 import filelock
 
+from experiments.errors import Taken
 from experiments.machine import hosts
 
 _LOCK = "lock"
 _BETWEEN_TRIES = 1.0  # Seconds.
-
-
-class Taken(RuntimeError):
-    """Another process makes this run."""
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from typing import Any, Self
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2, summary_pb2
 
-from experiments import cli
+from experiments.errors import FailedRun
 from experiments.machine import hosts
 from experiments.machine.files import write_text
 
@@ -33,7 +33,7 @@ class Log:
     The first host alone writes.
 
     Raises:
-      cli.FailedRun: If there are fewer lines to keep.
+      FailedRun: If there are fewer lines to keep.
     """
 
     def __init__(self, folder: pathlib.Path, epochs: int):
@@ -43,7 +43,7 @@ class Log:
             return
         lines = self._path.read_text().splitlines(keepends=True) if self._path.exists() else []
         if len(lines) < epochs:
-            raise cli.FailedRun(
+            raise FailedRun(
                 f"{self._path} has {len(lines)} lines, but the newest checkpoint is after epoch {epochs}. Put the "
                 f"lost lines back, or remove {folder} to start anew."
             )
@@ -72,7 +72,9 @@ class Log:
             return
         with self._path.open("a") as file:
             file.write(json.dumps(line) + "\n")
-        known = {tag: line[name] for name, tag in _TAGS.items() if line[name] is not None}
+        # What a method adds stands in a group of its own.
+        tags = {name: _TAGS.get(name, f"method/{name}") for name in line if name not in ("epoch", "step")}
+        known = {tag: line[name] for name, tag in tags.items() if line[name] is not None}
         values = [summary_pb2.Summary.Value(tag=tag, simple_value=value) for tag, value in known.items()]
         self._event(line["step"], summary=summary_pb2.Summary(value=values))
 

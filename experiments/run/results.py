@@ -10,8 +10,8 @@ from typing import Any
 import click
 import numpy as np
 
-from experiments import cli
-from experiments.config import RunConfig
+from experiments.config import Run
+from experiments.errors import FailedRun
 from experiments.machine import origin
 from experiments.machine.files import write_json
 from experiments.run.log import METRICS
@@ -24,7 +24,7 @@ _LINES = 50  # Of its log.
 Summary = dict[str, Any]
 
 
-def find(config: RunConfig, out: pathlib.Path) -> pathlib.Path | None:
+def find(config: Run, out: pathlib.Path) -> pathlib.Path | None:
     """The folder with a run's summary: under ``out`` or else published; None if it is not finished.
 
     Raises:
@@ -37,7 +37,7 @@ def find(config: RunConfig, out: pathlib.Path) -> pathlib.Path | None:
     return None
 
 
-def check_folder(folder: pathlib.Path, config: RunConfig) -> None:
+def check_folder(folder: pathlib.Path, config: Run) -> None:
     """Refuses a folder that is of another run than its name says: it may have been renamed, copied or edited.
 
     Raises:
@@ -53,12 +53,7 @@ def check_folder(folder: pathlib.Path, config: RunConfig) -> None:
         raise click.UsageError(
             f"{str(source)!r} is damaged ({error}). Put it back, or move {str(folder)!r} away to start anew."
         ) from None
-    wanted = json.loads(json.dumps(config.identity()))
-    differences = [
-        f"{name} is {json.dumps(kept.get(name))} there and {json.dumps(value)} here"
-        for name, value in wanted.items()
-        if name not in kept or kept[name] != value
-    ]
+    differences = config.differences(kept)
     if differences:
         raise click.UsageError(
             f"{str(folder)!r} holds another run than {config.name}: {'; '.join(differences)}. Nothing in it was "
@@ -66,7 +61,7 @@ def check_folder(folder: pathlib.Path, config: RunConfig) -> None:
         )
 
 
-def published(config: RunConfig) -> pathlib.Path:
+def published(config: Run) -> pathlib.Path:
     """Where a run is published, whether it is or not."""
     return PUBLISHED / config.name
 
@@ -101,7 +96,7 @@ def hardware(backend: str, devices: int, kind: str, cpus: int | None, hosts: int
     return f"{devices} x {kind}{together}"
 
 
-def publish(config: RunConfig, out: pathlib.Path) -> bool:
+def publish(config: Run, out: pathlib.Path) -> bool:
     """Copies the summary and 50 lines of the log of a finished run to ``experiments/results``.
 
     Returns:
@@ -114,7 +109,7 @@ def publish(config: RunConfig, out: pathlib.Path) -> bool:
     summary = read(source)
     size = len(json.dumps(summary, indent=1)) + sum(map(len, lines[:1])) * _LINES
     if size > LARGEST:
-        raise cli.FailedRun(f"{config.name} would take {size} bytes published, more than {LARGEST}.")
+        raise FailedRun(f"{config.name} would take {size} bytes published, more than {LARGEST}.")
     target.mkdir(parents=True, exist_ok=True)
     (target / METRICS).write_text("".join(spread(lines, _LINES)))
     write_json(target / SUMMARY, summary)  # Last: it is what makes the run count as finished.

@@ -10,8 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments import cli
-from experiments.config import RunConfig
+from experiments.config import Run
+from experiments.errors import FailedRun, Stopped
 from experiments.machine import hosts
 from experiments.machine.process import StopSignals
 from experiments.run.checkpoint import Checkpoints
@@ -27,7 +27,7 @@ class Running:
     def __init__(
         self,
         trainer: Trainer,
-        config: RunConfig,
+        config: Run,
         checkpoints: Checkpoints,
         signals: StopSignals,
         report: Reporter,
@@ -49,7 +49,7 @@ class Running:
             return
         self.state = self._trainer.placed.replicate(hosts.shared(like if saved is None else saved.state))
         self._earlier = 0.0 if saved is None else saved.seconds
-        self._report.resume(self._config.name, self._done, self._config.epochs * self._steps)
+        self._report.resume(self._config.name, self._done, self._config.recipe.epochs * self._steps)
 
     @property
     def _steps(self) -> int:
@@ -71,12 +71,11 @@ class Running:
         started = time.monotonic()
         correct, test_loss = self._trainer.evaluate(self.state)
         self._test_seconds = time.monotonic() - started
-        sigma = config.sigma_schedule(self._steps)
         line = {
             "epoch": epoch + 1,
             "step": self._done,
-            "learning_rate": float(config.learning_rate(self._steps)(first)),
-            "sigma": float(sigma(first) if callable(sigma) else sigma),
+            "learning_rate": float(config.recipe.learning_rate(self._steps)(first)),
+            **config.method.logged(config, first, self._steps),
             "train_loss": float(totals.loss) / int(totals.examples),
             "train_accuracy": int(totals.correct) / int(totals.examples),
             "test_loss": test_loss,
@@ -88,17 +87,19 @@ class Running:
     def _train(self, epoch: int) -> tuple[Totals, float | None]:
         """The totals of an epoch after its last step, and images a second if this process made any."""
         config, placed, first = self._config, self._trainer.placed, epoch * self._steps
-        batches = order(config.seed, epoch, placed.train_examples, config.batch)
+        batches = order(config.seed, epoch, placed.train_examples, config.recipe.batch)
         if self._done == first:
+            if epoch:
+                self.state = placed.replicate(config.method.between(config, self.state, epoch))
             self.state = self.state._replace(totals=placed.replicate(Totals.zero()))
-        clock = _Clock(config.batch)
+        clock = _Clock(config.recipe.batch)
         for examples in batches[self._done - first :]:
             self.state = self._trainer.step(self.state, self._keys, examples)
             self._done += 1
             if self._untimed and self._done < first + self._steps:
                 jax.block_until_ready(self.state)
                 self._report.compiled()
-                clock = _Clock(config.batch, unread=1)
+                clock = _Clock(config.recipe.batch, unread=1)
             else:
                 clock.step()
             self._untimed = False
@@ -119,14 +120,14 @@ class Running:
         totals = jax.device_get(self.state.totals)
         finite = totals.first_bad_step == np.iinfo(np.int32).max
         if not finite and (last or not hosts.several()):
-            raise cli.FailedRun(
+            raise FailedRun(
                 f"{self._config.name}: the loss is not finite at step {int(totals.first_bad_step)} (epoch "
                 f"{epoch + 1}). Try a smaller learning rate or weight decay."
             )
         seen, steps = int(totals.examples), clock.read()
         self._report.advance(
             steps,
-            f"{epoch + 1}/{self._config.epochs}",
+            f"{epoch + 1}/{self._config.recipe.epochs}",
             float(totals.loss) / seen,
             int(totals.correct) / seen,
             clock.rate or 0.0,
@@ -141,7 +142,7 @@ class Running:
             return
         self._checkpoints.save(self._done, self.state, self.seconds())
         self._checkpoints.finish()
-        raise cli.Stopped(
+        raise Stopped(
             f"{self._config.name}: stopped by {received.name}, the state of step {self._done} is saved; the same "
             "command goes on from there",
             received,

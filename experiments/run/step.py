@@ -14,9 +14,11 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from experiments import nets
-from experiments.config import RunConfig
+from experiments.config import Run
 from experiments.data import Dataset
 from experiments.data.dataset import SIZE
+from experiments.methods.base import Loss
+from experiments.nets import activations
 from experiments.run.augment import crop_and_flip, example_keys, normalise
 
 AXIS = "batch"
@@ -98,11 +100,15 @@ def make_step(
     padding: str,
     flip: bool,
     axis: str | None = AXIS,
+    term: Loss | None = None,
 ) -> Callable[[TrainState, Images, Keys, jax.Array], TrainState]:
     """A training step of one replica on ``examples``, its share ``(share,)`` of the batch's indices.
 
-    Gradients and running statistics are averaged over ``axis``; None is the view of the whole batch.
+    Gradients and running statistics are averaged over ``axis``; None is the view of the whole batch. ``term`` is
+    added to the cross-entropy, which alone counts in the totals. Activations are kept for it, and only if it is
+    there.
     """
+    collections = ["batch_stats"] if term is None else ["batch_stats", "intermediates"]
 
     def average(tree):
         return tree if axis is None else jax.lax.pmean(tree, axis)
@@ -123,18 +129,24 @@ def make_step(
                 x,
                 train=True,
                 examples=examples,
-                mutable=["batch_stats"],
+                mutable=collections,
                 rngs={"dropout": jax.random.fold_in(keys.dropout, state.step)},
             )
             losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-            return losses.mean(), (logits, changed["batch_stats"])
+            loss = minimised = losses.mean()
+            if term is not None:
+                minimised = loss + term(params, activations.shown(changed["intermediates"]))
+            return minimised, (loss, logits, changed["batch_stats"])
 
-        (loss, (logits, batch_stats)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-        loss, grads, batch_stats = average((loss, grads, batch_stats))
+        (minimised, (loss, logits, batch_stats)), grads = jax.value_and_grad(loss_of, has_aux=True)(
+            state.params
+        )
+        minimised, grads, batch_stats = average((minimised, grads, batch_stats))
+        loss = minimised if term is None else average(loss)
         with jax.named_scope("optimizer"):
             updates, opt_state = tx.update(grads, state.opt_state, state.params)
             params = optax.apply_updates(state.params, updates)
-        bad = jnp.where(jnp.isfinite(loss), _FAR, state.step)
+        bad = jnp.where(jnp.isfinite(minimised), _FAR, state.step)
         totals = Totals(
             state.totals.loss + loss * total(len(examples)),
             state.totals.correct + total((logits.argmax(-1) == labels).sum(dtype=jnp.int32)),
@@ -191,15 +203,18 @@ class PlacedData:
 class Trainer:
     """The compiled programs of a configuration, whatever its seed, on all devices of all processes."""
 
-    def __init__(self, config: RunConfig, placed: PlacedData):
+    def __init__(self, config: Run, placed: PlacedData):
         self.config, self.placed = config, placed
-        self.steps_per_epoch = placed.train_examples // config.batch
+        self.steps_per_epoch = placed.train_examples // config.recipe.batch
         self.tx = config.optimizer(self.steps_per_epoch)
         # The same network twice: batch statistics can be shared only where there are replicas.
-        build = functools.partial(nets.build, config.net, placed.classes, config.width, dtype=config.dtype)
-        self._module, replicated = build(), build(bn_axis=AXIS if config.sync_bn else None)
-        padding = nets.NETS[config.net].padding
-        step = make_step(replicated, self.tx, padding=padding, flip=config.flip)
+        build = functools.partial(
+            nets.build, config.net.name, placed.classes, config.net.width, dtype=config.net.dtype
+        )
+        self._module, replicated = build(), build(bn_axis=AXIS if config.net.sync_bn else None)
+        padding = nets.NETS[config.net.name].padding
+        term = config.method.loss(config)
+        step = make_step(replicated, self.tx, padding=padding, flip=config.recipe.flip, term=term)
         self._step = jax.pmap(
             step,
             AXIS,

@@ -10,14 +10,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.config import RunConfig
+from experiments.config import Run
 from experiments.run.checkpoint import tree_digest
 from experiments.run.weights import convolutions
 from lgnn_jax import Grid, topography
 
 
 def summarise(
-    config: RunConfig, params: Any, correct: np.ndarray, last: dict[str, Any], seconds: float
+    config: Run, params: Any, correct: np.ndarray, last: dict[str, Any], seconds: float
 ) -> dict[str, Any]:
     """A run's summary, as plain values for JSON.
 

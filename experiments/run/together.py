@@ -6,7 +6,6 @@ data of the program: seeds, the order of examples, and sigma, which is 0 for a b
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import pathlib
 import time
@@ -18,10 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import models
-from experiments.config import RunConfig
+from experiments import nets
+from experiments.config import Run
 from experiments.machine import origin
 from experiments.machine.files import write_json
+from experiments.methods.smoothing import Smoothing
+from experiments.nets.fast_cpu import mapped
 from experiments.run import results
 from experiments.run.log import Log
 from experiments.run.step import (
@@ -37,15 +38,20 @@ from experiments.run.step import (
 )
 from experiments.run.summary import summarise
 from experiments.run.weights import save_weights
-from lgnn_jax import lgnn
+from lgnn_jax import Window, lgnn
 
 _EVALUATED = 500  # Test images at once.
-_FAR = np.iinfo(np.int32).max
 
 
-def family(config: RunConfig) -> RunConfig:
-    """What a run shares with those that one program can make beside it."""
-    return dataclasses.replace(config, seed=0, variant="constant", sigma=0.5)
+def family(config: Run) -> Run:
+    """What a run shares with those that one program can make beside it.
+
+    Raises:
+      ValueError: If its method is none whose sigma is all that there is to it.
+    """
+    if not isinstance(config.method, Smoothing):
+        raise ValueError(f"Runs of {config.method.name!r} cannot be made together; leave --together out.")
+    return config.having(seed=0, variant="constant", sigma=0.5)
 
 
 class Together:
@@ -61,16 +67,16 @@ class Together:
       ValueError: If the runs are of several families, or there are several devices.
     """
 
-    def __init__(self, configs: Sequence[RunConfig], placed: PlacedData, at_once: int | None = None):
+    def __init__(self, configs: Sequence[Run], placed: PlacedData, at_once: int | None = None):
         if len({family(config) for config in configs}) != 1:
             raise ValueError("Runs that are made together differ in seed, variant and sigma alone.")
         if len(placed.devices) != 1:
             raise ValueError(f"Runs are made together on one device; there are {len(placed.devices)}.")
         self.configs, self.placed = tuple(configs), placed
-        self.steps = placed.train_examples // configs[0].batch
+        self.steps = placed.train_examples // configs[0].recipe.batch
         self._at_once = at_once or (1 if jax.default_backend() == "cpu" else self.steps)
-        first = self._first = configs[0]
-        self._module = models.build(first.net, placed.classes, first.width, dtype=first.dtype)
+        first = self._first = family(configs[0])
+        self._module = nets.build(first.net.name, placed.classes, first.net.width, dtype=first.net.dtype)
         self._advance = jax.jit(self._steps, donate_argnums=0)
         self._evaluate = jax.jit(self._tested)
 
@@ -98,7 +104,7 @@ class Together:
         """The states after another epoch; ``states`` are used up."""
         batches = np.stack(
             [
-                order(config.seed, epoch, self.placed.train_examples, config.batch)
+                order(config.seed, epoch, self.placed.train_examples, config.recipe.batch)
                 for config in self.configs
             ],
             axis=1,
@@ -125,22 +131,18 @@ class Together:
         )
         return correct[:, :count], losses[:, :count].mean(axis=1)
 
-    def _sigma(self, config: RunConfig, epoch: int) -> float:
-        schedule = config.sigma_schedule(self.steps)
-        return float(schedule(epoch * self.steps) if callable(schedule) else schedule)
+    def _sigma(self, config: Run, epoch: int) -> float:
+        return config.method.logged(config, epoch * self.steps, self.steps)["sigma"]
 
     def _optimizer(self, sigma: Any) -> optax.GradientTransformation:
-        first = self._first
-        return optax.chain(
-            lgnn(sigma, layout=first.layout, window=first.neighbourhood),
-            optax.add_decayed_weights(first.weight_decay),
-            optax.sgd(first.learning_rate(self.steps), momentum=first.momentum),
-        )
+        method = self._first.method
+        smoothing = lgnn(sigma, layout=method.layout(self._first), window=Window(method.window))
+        return optax.chain(smoothing, *self._first.recipe.descent(self.steps))
 
     def _each(self, function: Any, axes: Any) -> Any:
         """``function`` for every run; a single one is not mapped, so that its program is that of a run alone."""
         if len(self.configs) > 1:
-            return jax.vmap(function, in_axes=axes)
+            return mapped(jax.vmap(function, in_axes=axes))
 
         def alone(*arguments: Any) -> Any:
             chosen = [
@@ -155,11 +157,11 @@ class Together:
         self, states: TrainState, data: Images, drawn: Keys, batches: jax.Array, sigmas: jax.Array
     ) -> TrainState:
         """Steps ``(steps, runs, batch)`` in turn."""
-        padding = "reflect" if self._first.net.startswith("wrn") else "constant"
+        padding = nets.NETS[self._first.net.name].padding
 
         def step(state, drawn, examples, sigma):
             tx = self._optimizer(sigma)
-            made = make_step(self._module, tx, padding=padding, flip=self._first.flip, axis=None)
+            made = make_step(self._module, tx, padding=padding, flip=self._first.recipe.flip, axis=None)
             return made(state, data, drawn, examples)
 
         each = self._each(step, (0, 0, 0, 0))
@@ -202,20 +204,20 @@ def run_together(
     folders = [out / config.name for config in program.configs]
     for config, folder in zip(program.configs, folders, strict=True):
         origin.sign(folder)
-        write_json(folder / results.CONFIG, dataclasses.asdict(config))
+        write_json(folder / results.CONFIG, config.flat())
     states, drawn = program.start()
     logs, lines, correct = [Log(folder, 0) for folder in folders], [], None
-    for epoch in range(program.configs[0].epochs):
+    for epoch in range(program.configs[0].recipe.epochs):
         begun = time.monotonic()
         states = jax.block_until_ready(program.epoch(states, drawn, epoch))
-        rate = program.steps * program.configs[0].batch / (time.monotonic() - begun)
+        rate = program.steps * program.configs[0].recipe.batch / (time.monotonic() - begun)
         totals = jax.device_get(states.totals)
         correct, losses = program.evaluate(states)
         lines = [
             {
                 "epoch": epoch + 1,
                 "step": (epoch + 1) * program.steps,
-                "learning_rate": float(config.learning_rate(program.steps)(epoch * program.steps)),
+                "learning_rate": float(config.recipe.learning_rate(program.steps)(epoch * program.steps)),
                 "sigma": program._sigma(config, epoch),
                 "train_loss": float(totals.loss[index] / totals.examples[index]),
                 "train_accuracy": float(totals.correct[index] / totals.examples[index]),

@@ -10,7 +10,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from experiments import nets
-from experiments.config import RunConfig
+from experiments.config import Run
 from experiments.run.checkpoint import BY_FIRST_HOST
 from lgnn_jax import Grid
 
@@ -32,15 +32,15 @@ def load_weights(folder: pathlib.Path) -> dict[str, Any]:
         return checkpointer.restore(path, target)
 
 
-def convolutions(config: RunConfig, params: Any) -> dict[str, tuple[Grid, np.ndarray]]:
+def convolutions(config: Run, params: Any) -> dict[str, tuple[Grid, np.ndarray]]:
     """Grid and kernel of every convolution, by path, in the order of the network."""
     leaves = {
         jax.tree_util.keystr(path, simple=True, separator="/"): leaf
         for path, leaf in jax.tree_util.tree_leaves_with_path(params)
     }
-    layers = config.measured_layout.layers(params)
+    layers = config.net.layout.layers(params)
     found = {layer.path: (layer.grid, np.asarray(leaves[layer.path])) for layer in layers}
-    role = nets.NETS[config.net].role
+    role = nets.NETS[config.net.name].role
     return {
         name: found[name]
         for name in sorted(found, key=lambda name: (role(name) != nets.STEM, natural(name)))

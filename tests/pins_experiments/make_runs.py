@@ -14,8 +14,8 @@ import tempfile
 import jax
 from rich.console import Console
 
-from experiments import cli
 from experiments import data as datasets
+from experiments import errors
 from experiments.config import configure
 from experiments.run.progress import Reporter
 from experiments.run.step import PlacedData, Trainer
@@ -40,7 +40,7 @@ def make(trainer, out, target):
     with Reporter(1, 8, Console(quiet=True)) as progress:
         try:
             folder = run(trainer, 0, out, progress)
-        except cli.Stopped as stopped:
+        except errors.Stopped as stopped:
             print(stopped, file=sys.stderr)
             (folder,) = out.iterdir()
     for file in (*folder.glob("events.out.*"), *folder.glob("lock")):  # Their names have those of hosts.

@@ -8,7 +8,7 @@ import sys
 import click
 import pytest
 
-from experiments import cli, reproduce, soak, train
+from experiments import cli, errors, options, reproduce, soak, train
 from experiments.benchmark import __main__ as benchmark
 from experiments.inspect import __main__ as inspect
 from tests.pins_experiments import golden
@@ -198,10 +198,10 @@ def test_wrong_input_is_answered_the_same(case, tmp_path, monkeypatch, capsys):
 
 
 ENDS = {
-    "failed": functools.partial(cli.FailedRun, "the loss is not finite"),
+    "failed": functools.partial(errors.FailedRun, "the loss is not finite"),
     "full disk": functools.partial(OSError, 28, "No space left on device", "runs/a"),
-    "SIGTERM": functools.partial(cli.Stopped, "stopped by SIGTERM", 15),
-    "Control-C": functools.partial(cli.Stopped, "stopped by SIGINT", 2),
+    "SIGTERM": functools.partial(errors.Stopped, "stopped by SIGTERM", 15),
+    "Control-C": functools.partial(errors.Stopped, "stopped by SIGINT", 2),
     "second Control-C": KeyboardInterrupt,
     "aborted": click.Abort,
     "several lines": functools.partial(click.UsageError, "two\n  lines"),
@@ -213,7 +213,7 @@ def test_an_end_has_the_same_code_and_line(case, monkeypatch, capsys):
     def ending(*_):
         raise ENDS[case]()
 
-    monkeypatch.setattr(cli.Options, "load", ending)
+    monkeypatch.setattr(options.Options, "load", ending)
     code, out, lines = refused("train", [], monkeypatch, capsys)
     assert out == ""
     golden.same("ends.json", case, {"code": code, "lines": lines})

@@ -9,9 +9,9 @@ import types
 import numpy as np
 import pytest
 
-from experiments import cli, reproduce
+from experiments import cli, options, reproduce
 from experiments.campaign import commands, jobs, plan, report
-from experiments.config import RunConfig, configure
+from experiments.config import Run, configure
 from experiments.data import Dataset
 from experiments.run import results
 from tests.pins_experiments import golden
@@ -43,15 +43,12 @@ DIGITS = data_set("digits", "fedcba9876543210", 1433, 364, 10)
 
 def name_of(fields):
     """The name of the run that a summary's or a folder's ``config`` describes."""
-    fields = {**fields, "milestones": tuple(fields["milestones"])}
-    fields["grids"] = tuple((width, tuple(shape)) for width, shape in fields["grids"])
-    return RunConfig(**fields).name
+    return Run.of(fields).name
 
 
 def found_by_its_configuration(fields, out):
     """The folder in which a finished run is found, and whether its summary can be read."""
-    config = RunConfig(**{**fields, "milestones": tuple(fields["milestones"]), "grids": ()})
-    folder = results.find(config, out)
+    folder = results.find(Run.of(fields), out)
     return folder, results.read(folder)
 
 
@@ -68,7 +65,7 @@ def say_again(command, data, arguments, out, monkeypatch, capsys):
     )
     trainer = types.SimpleNamespace
     monkeypatch.setattr(cli, "keep_freed_memory", lambda: None)
-    monkeypatch.setattr(cli.Options, "load", lambda self: data)
+    monkeypatch.setattr(options.Options, "load", lambda self: data)
     monkeypatch.setattr(jobs, "make", lambda *_: None)
     monkeypatch.setattr(jobs, "PlacedData", lambda _: placed)
     monkeypatch.setattr(jobs, "_here", lambda: "this machine")
@@ -98,7 +95,7 @@ def say_again(command, data, arguments, out, monkeypatch, capsys):
 def job_of(command, data, monkeypatch):
     """The runs of a command by name, in order, its folder, and titles and commands of its tables."""
     made = []
-    monkeypatch.setattr(cli.Options, "load", lambda self: data)
+    monkeypatch.setattr(options.Options, "load", lambda self: data)
     monkeypatch.setattr(commands, "_make", lambda job, *_: made.append(job))
     reproduce.main.main([command, "--data", data.name], standalone_mode=False)
     (job,) = made

@@ -1,12 +1,15 @@
-"""Convolution and pooling with forms of their own for CPUs: ``conv`` and ``max_pool`` are all that others use.
+"""Convolution and pooling with forms of their own for CPUs: ``conv`` and ``max_pool``, and ``mapped`` for several.
 
 ``patches`` and ``winograd`` write a convolution as matrix products, of which ``products`` has the parts;
-``pooling`` is a maximum of slices. Accelerators get XLA's own operations.
+``pooling`` is a maximum of slices. Accelerators get XLA's own operations, but for several networks at once.
 """
 
 from __future__ import annotations
 
+import contextvars
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -14,9 +17,28 @@ from jax import lax
 
 from experiments.nets.fast_cpu import patches, pooling, winograd
 
-__all__ = ["conv", "max_pool"]
+__all__ = ["conv", "mapped", "max_pool"]
 
 Array = jax.Array
+_MAPPED = contextvars.ContextVar("_MAPPED", default=False)
+
+
+def mapped(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function``, which maps over the kernels of several networks, with convolutions as batched matrix products.
+
+    Of a convolution that is mapped over its kernels XLA makes one with groups. On an H200, a step of three VGG-11
+    in bfloat16 took 3.95 ms with those and 3.01 ms with products.
+    """
+
+    @functools.wraps(function)
+    def wrapped(*arguments: Any) -> Any:
+        token = _MAPPED.set(True)
+        try:
+            return function(*arguments)
+        finally:
+            _MAPPED.reset(token)
+
+    return wrapped
 
 
 def conv(x: Array, kernel: Array, stride: int = 1) -> Array:
@@ -32,7 +54,7 @@ def conv(x: Array, kernel: Array, stride: int = 1) -> Array:
         x,
         kernel,
         cpu=functools.partial(_by_matrix_products, stride=stride),
-        default=functools.partial(_by_convolution, stride=stride),
+        default=functools.partial(_by_patches if _MAPPED.get() else _by_convolution, stride=stride),
     )
 
 
@@ -41,6 +63,10 @@ def _by_convolution(x: Array, kernel: Array, *, stride: int) -> Array:
     return lax.conv_general_dilated(
         x, kernel.astype(x.dtype), (stride, stride), pad, dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
+
+
+def _by_patches(x: Array, kernel: Array, *, stride: int) -> Array:
+    return patches.convolve(x, kernel, stride)
 
 
 def _by_matrix_products(x: Array, kernel: Array, *, stride: int) -> Array:

@@ -1,0 +1,59 @@
+"""What a method is: all of it that training, names and logs need to know."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import jax
+import optax
+
+if TYPE_CHECKING:
+    from experiments.config import Run
+    from experiments.run.step import TrainState
+
+# A term of the loss, from parameters and from activations by the paths of the layers' kernels.
+Loss = Callable[[Any, Mapping[str, jax.Array]], jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A way to train; its fields are its options. Each of the functions says by default that nothing is to be done.
+
+    A new one is a frozen dataclass in a file of its own, and an entry in ``methods/__init__.py``. A field that a
+    method gets after runs of it have been published says so with ``added`` (:func:`experiments.fields.setting`).
+    """
+
+    name: ClassVar[str]  # As --variant, in names and in config.json.
+    about: ClassVar[str]  # In a few words, for the help of --variant.
+
+    def check(self, run: Run) -> None:
+        """Raises ``ValueError`` if a value is out of range, or does not go with the rest of the run."""
+
+    def chain(self, run: Run, steps_per_epoch: int) -> optax.GradientTransformation:
+        """What is done to gradients, before weight decay and SGD."""
+        return optax.identity()
+
+    def loss(self, run: Run) -> Loss | None:
+        """What is added to the loss; None for nothing, and then no activations are kept for it.
+
+        The term is a replica's, of its share of the batch: activations ``(share, height, width, units)`` after
+        normalisation and ReLU, as the next layer reads them. Gradients are averaged over replicas.
+        """
+        return None
+
+    def between(self, run: Run, state: TrainState, epoch: int) -> TrainState:
+        """The state with which epoch ``epoch``, from 1, begins, from the one with which the last one ended.
+
+        A run that goes on from a checkpoint passes here once, as one that was never interrupted.
+        """
+        return state
+
+    def logged(self, run: Run, step: int, steps_per_epoch: int) -> dict[str, float]:
+        """What the log says of the epoch that begins with this step."""
+        return {}
+
+    def identity(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """Those of a run's flat settings that decide its result."""
+        return settings

@@ -1,0 +1,57 @@
+"""What the paper's methods share: gradients are smoothed along the grids of the layers."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import optax
+
+from experiments import nets
+from experiments.fields import setting
+from experiments.methods.base import Method
+from lgnn_jax import ConvLayout, Window, decreasing_sigma, lgnn
+
+if TYPE_CHECKING:
+    from experiments.config import Run
+
+
+@dataclasses.dataclass(frozen=True)
+class Smoothing(Method):
+    """Gradients are smoothed along the grids of the layers."""
+
+    sigma: float = setting("Width of the neighbourhood in grid steps.", 0.5)
+    window: int = setting("Taps of the neighbourhood: 3, 5 or 7.", 3)
+    scope: str = setting(
+        "Convolutions of a WRN to smooth: the blocks' 3x3, with their shortcuts, or all.",
+        "all",
+        metavar="|".join(nets.SCOPES),
+    )
+
+    def schedule(self, run: Run, steps_per_epoch: int) -> optax.ScalarOrSchedule:
+        """The neighbourhood's width at every step."""
+        raise NotImplementedError
+
+    def check(self, run: Run) -> None:
+        """Raises ``ValueError`` if a value is out of range."""
+        if self.scope not in nets.SCOPES:
+            raise ValueError(f"Unknown scope {self.scope!r}. Known: {', '.join(nets.SCOPES)}.")
+        if self.scope not in nets.NETS[run.net.name].scopes:
+            raise ValueError(
+                f"scope {self.scope!r} is for wide residual networks; {run.net.name} has only 'all'."
+            )
+        decreasing_sigma(self.sigma, 1, 1, window=Window(self.window))  # Checks sigma, also for schedules.
+
+    def layout(self, run: Run) -> ConvLayout:
+        """Which convolutions are smoothed, on which grids."""
+        return dataclasses.replace(run.net.layout, where=nets.NETS[run.net.name].scopes[self.scope])
+
+    def chain(self, run: Run, steps_per_epoch: int) -> optax.GradientTransformation:
+        """The smoothing."""
+        sigma = self.schedule(run, steps_per_epoch)
+        return lgnn(sigma, layout=self.layout(run), window=Window(self.window))
+
+    def logged(self, run: Run, step: int, steps_per_epoch: int) -> dict[str, float]:
+        """The neighbourhood's width."""
+        sigma = self.schedule(run, steps_per_epoch)
+        return {"sigma": float(sigma(step) if callable(sigma) else sigma)}

@@ -1,0 +1,135 @@
+"""How networks are trained, by network and data set: the paper's schedules, shorter ones, the digits."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import jax.numpy as jnp
+import optax
+
+from experiments.fields import setting
+
+SCHEDULES = ("steps", "cosine")
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How long and how fast a network is trained.
+
+    Args:
+      epochs: Passes over the training set; the remainder of each is dropped.
+      batch: Examples a step, over all devices.
+      lr: Initial learning rate.
+      schedule: ``steps`` (times 0.2 at the milestones) or ``cosine`` (to zero).
+      milestones: In epochs, from 0; fractions are allowed.
+      weight_decay: On all parameters.
+      flip: Whether training pictures are mirrored at random.
+      momentum: Of SGD.
+
+    Raises:
+      ValueError: If a value is unknown or out of range.
+    """
+
+    epochs: int = setting("Length of a run.", shown="the net's recipe; digits 8")
+    batch: int = setting("Pictures a step.", 128, "128; digits 32")
+    lr: float = setting("Initial learning rate.", 0.1)
+    weight_decay: float = setting(
+        "Decay of all parameters.",
+        5e-4,
+        "5e-4 over the recipe's epochs, more for fewer so that the run spends the same budget, at most 0.01 "
+        "(vgg19: 0.0025); digits 0.02",
+    )
+    schedule: str = "steps"
+    milestones: tuple[float, ...] = ()
+    flip: bool = True
+    momentum: float = 0.9
+
+    def __post_init__(self):
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"Unknown schedule {self.schedule!r}. Known: {', '.join(SCHEDULES)}.")
+        for name in ("epochs", "batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if not 0 < self.lr < math.inf:
+            raise ValueError(f"lr must be positive, got {self.lr}.")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"weight_decay must be at least 0, got {self.weight_decay}.")
+
+    def learning_rate(self, steps_per_epoch: int) -> optax.Schedule:
+        """The learning rate at every step."""
+        if self.schedule == "cosine":
+            return optax.cosine_decay_schedule(self.lr, self.epochs * steps_per_epoch)
+
+        def schedule(count):
+            # Written out: the factor applies from the milestone's own step on.
+            passed = sum(count >= round(milestone * steps_per_epoch) for milestone in self.milestones)
+            return self.lr * 0.2 ** jnp.asarray(passed, jnp.float32)
+
+        return schedule
+
+    def descent(self, steps_per_epoch: int) -> tuple[optax.GradientTransformation, ...]:
+        """What follows a method in the chain: weight decay on every parameter, and SGD with momentum."""
+        return (
+            optax.add_decayed_weights(self.weight_decay),
+            optax.sgd(self.learning_rate(steps_per_epoch), momentum=self.momentum),
+        )
+
+
+# The rows of the paper's Tables I and II: learning rate x0.2 at the milestones.
+PAPER = {
+    "vgg11": Recipe(epochs=100, milestones=(40, 70, 90)),
+    "vgg19": Recipe(epochs=200, milestones=(60, 120, 160)),
+    "wrn16-8": Recipe(epochs=200, milestones=(60, 120, 160)),
+    "wrn28-10": Recipe(epochs=200, milestones=(60, 120, 160)),
+}
+# A shortened run keeps its net's weight-decay budget up to this decay, beyond which training suffers.
+MOST_DECAY = {"vgg11": 0.01, "vgg19": 0.0025, "wrn16-8": 0.01, "wrn28-10": 0.01}
+# Small real images, so that the first command takes minutes: a quarter of the width, digits unflipped.
+DIGITS = Recipe(epochs=8, schedule="cosine", batch=32, weight_decay=0.02, flip=False)
+DIGITS_WIDTH = 0.25
+
+
+def recipe(net: str, data: str) -> Recipe:
+    """How a net is trained on a data set, unless something else is asked for.
+
+    Raises:
+      ValueError: If the net is unknown.
+    """
+    if net not in PAPER:
+        raise ValueError(f"Unknown net {net!r}. Known: {', '.join(PAPER)}.")
+    return DIGITS if data == "digits" else PAPER[net]
+
+
+def width(data: str) -> float:
+    """The factor on every layer's filters, unless another one is asked for."""
+    return DIGITS_WIDTH if data == "digits" else 1.0
+
+
+def of_length(net: str, whole: Recipe, epochs: int) -> tuple[Recipe, str | None]:
+    """A recipe stretched or shortened to a number of epochs, and a sentence on what that does to weight decay.
+
+    Milestones keep their place within the run. One of fewer epochs gets a larger weight decay, so that it still
+    spends the recipe's budget ``sum lr * weight_decay / (1 - momentum)``, up to a decay of 0.01, or for VGG-19 of
+    0.0025, with more of which it hardly learns.
+
+    Raises:
+      ValueError: If there are no epochs.
+    """
+    if epochs < 1:
+        raise ValueError(f"epochs must be at least 1, got {epochs}.")
+    milestones = tuple(milestone * epochs / whole.epochs for milestone in whole.milestones)
+    found = dataclasses.replace(whole, epochs=epochs, milestones=milestones)
+    if epochs >= whole.epochs:
+        return found, None
+    scaled = whole.weight_decay * whole.epochs / epochs
+    most = max(MOST_DECAY[net], whole.weight_decay)
+    decay = min(scaled, most)
+    if decay <= whole.weight_decay:
+        return found, None
+    note = (
+        f"{epochs} of the recipe's {whole.epochs} epochs: weight decay {decay:g} instead of "
+        f"{whole.weight_decay:g}, so that the random initialisation wears off in fewer epochs "
+        f"({min(most / scaled, 1):.0%} of the decay that the whole recipe adds up to)"
+    )
+    return dataclasses.replace(found, weight_decay=decay), note
