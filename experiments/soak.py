@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import logging
 import os
 import pathlib
@@ -167,7 +166,7 @@ def _cost(
 
 def _digest(out: pathlib.Path) -> str:
     (summary,) = out.glob(f"*/{results.SUMMARY}")
-    return json.loads(summary.read_text())["params_digest"]
+    return results.read(summary.parent)["params_digest"]
 
 
 def _words(kill: Kill) -> str:

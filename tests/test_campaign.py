@@ -13,6 +13,7 @@ from experiments import cli, errors, reproduce, train
 from experiments import data as datasets
 from experiments.campaign import commands as campaign
 from experiments.campaign import figures, jobs, paper, plan, tables
+from experiments.inspect import look as looking
 from experiments.machine import origin
 from experiments.options import Options
 from experiments.run import results
@@ -350,6 +351,24 @@ def test_figures_are_drawn_of_each_variant_beside_the_baseline_and_once(tmp_path
     ]
     assert {rest[0].row.variant for _, rest in drawn} == {"baseline"}
     assert [line for line in lines if "(vgg11-constant/fig3.png)" in line]
+
+
+def test_a_figure_shows_a_run_beside_its_baseline(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(looking, "look", lambda *given, **options: seen.append((*given, options)))
+    job = everything(tmp_path)
+    baseline, constant, _ = job.figures["fig2"]
+    figures._inspect(job, constant, baseline, tmp_path / "target", "small")
+    ((folders, target, data, data_dir, options),) = seen
+    names = {"baseline": baseline.configs[0].name, "run": constant.configs[0].name}
+    assert list(folders) == list(names) and {name: path.name for name, path in folders.items()} == names
+    assert {path.parent for path in folders.values()} == {tmp_path}
+    assert (target, data, data_dir, options) == (
+        tmp_path / "target",
+        "cifar100",
+        None,
+        {"setting": "small"},
+    )
 
 
 def test_every_part_has_a_command():

@@ -20,7 +20,7 @@ from experiments.benchmark.timing import machine
 from experiments.campaign import report
 from experiments.config import Run
 from experiments.errors import FailedRun, usage_errors
-from experiments.inspect.networks import read_config
+from experiments.inspect.networks import own_data, read_config
 from experiments.nets import vgg
 from experiments.run.augment import normalise
 from experiments.run.weights import load_weights
@@ -160,12 +160,7 @@ def load(
     config = read_config(folder)
     if config.net.name not in vgg.LAYERS:
         raise ValueError(f"The run's net must be {' or '.join(vgg.LAYERS)}, got {config.net.name}.")
-    loaded = datasets.load(data or config.data.name, split=config.data.split, data_dir=data_dir)
-    if loaded.digest != config.data.digest:
-        raise ValueError(
-            f"{folder.name} was trained on other pictures than {loaded.name!r} now holds. Give its own with "
-            "--data and --data-dir."
-        )
+    loaded = own_data(folder, config, data, data_dir)
     convolutions = [size for size in vgg.LAYERS[config.net.name] if size != "M"]
     known = [f"conv_{index}" for index in range(len(convolutions))]
     layer = known[-1] if layer is None else nets.layer_name(layer)

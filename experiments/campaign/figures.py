@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
 import logging
 import pathlib
 import shlex
@@ -80,12 +78,9 @@ def draw(job: Job, pictures: str) -> list[str]:
 
 def _inspect(job: Job, line: Line, baseline: Line, target: pathlib.Path, pictures: str) -> None:
     """Tables and figures of one run beside its baseline."""
-    from experiments.inspect.__main__ import main  # Takes time, and tables do not need it.
+    from experiments.inspect.look import look  # Takes time, and tables do not need it.
 
-    folders = [str(job.options.out / shown.configs[0].name) for shown in (line, baseline)]
-    options = ["--data", job.options.data, "--pictures", pictures, "--out", str(target)]
-    if job.options.data_dir:
-        options += ["--data-dir", job.options.data_dir]
+    shown = {"baseline": baseline, "run": line}
+    folders = {name: job.options.out / line.configs[0].name for name, line in shown.items()}
     _log.info(f"drawing {target.name} ...")
-    with contextlib.redirect_stdout(io.StringIO()):  # Its tables are in its folder too.
-        main.main([*folders, *options], standalone_mode=False)
+    look(folders, target, job.options.data, job.options.data_dir, setting=pictures)

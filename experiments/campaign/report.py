@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import pathlib
 import statistics
@@ -12,13 +11,12 @@ import numpy as np
 
 from experiments import nets
 from experiments.config import Run
-from experiments.machine.files import write_json
-from experiments.run.results import SUMMARY, spread
+from experiments.machine.files import write_json, write_text
+from experiments.run import results
+from experiments.run.results import Summary, spread
 from experiments.run.weights import convolutions, load_weights
 from lgnn_jax import Grid
 from lgnn_jax.inspect import plots
-
-Summary = dict[str, Any]
 
 
 def accuracies(runs: dict[str, list[Summary]]) -> list[dict[str, Any]]:
@@ -154,13 +152,9 @@ def write(
     Returns:
       The tables as Markdown.
     """
-    runs = {
-        variant: [json.loads((folder / SUMMARY).read_text()) for folder in paths]
-        for variant, paths in folders.items()
-    }
+    runs = {variant: [results.read(folder) for folder in paths] for variant, paths in folders.items()}
     table = markdown(title, runs, notes)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "table.md").write_text(table)
+    write_text(out / "table.md", table)
     write_json(
         out / "table.json",
         {

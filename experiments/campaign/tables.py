@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import pathlib
 import statistics
 from collections.abc import Iterable
@@ -14,7 +13,7 @@ import numpy as np
 from experiments.campaign import paired, report
 from experiments.campaign.paper import Row, Table
 from experiments.config import Run
-from experiments.machine.files import write_text
+from experiments.machine.files import write_json, write_text
 from experiments.recipes import recipe
 from experiments.run import results
 from experiments.run.progress import duration
@@ -287,5 +286,5 @@ def write(sections: list[Section], out: pathlib.Path, target: pathlib.Path) -> s
         for section, entries in zip(sections, gathered, strict=True)
     ]
     write_text(target / "table.md", text)
-    write_text(target / "table.json", json.dumps({"tables": content}, indent=1) + "\n")
+    write_json(target / "table.json", {"tables": content})
     return text

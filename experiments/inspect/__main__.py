@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import pathlib
-from typing import Any
 
 import click
 
-from experiments import cli, nets
-from experiments import data as datasets
-from experiments.errors import usage_errors
-from experiments.inspect.atlas import write_atlas
-from experiments.inspect.figures import Shown, draw
-from experiments.inspect.networks import PARTS, Network, check_pair, network, read_config, with_responses
-from experiments.inspect.pictures import SETTINGS, pictures
-from experiments.inspect.tables import magnitude_table, measure, topography_table
-from experiments.machine.files import write_json
-from experiments.run.progress import Reporter
+from experiments import cli
+from experiments.inspect.look import look
+from experiments.inspect.pictures import SETTINGS
 
 
 @click.command()
@@ -68,71 +60,12 @@ def main(
     (magnitudes) and topography.md and .json (metrics on weights and on responses to the test pictures,
     with what chance gives), and prints where. Figures and table are numbered as in the paper.
     """
-    with usage_errors():
-        folders = {"run": run} if baseline is None else {"baseline": baseline, "run": run}
-        configs = {title: read_config(folder) for title, folder in folders.items()}
-        check_pair(configs)
-        wanted = configs["run"].data
-        loaded = datasets.load(
-            data or wanted.name, split=wanted.split, data_dir=data_dir, download=download
-        )
-        if loaded.digest != wanted.digest:
-            raise ValueError(
-                f"{run.name} was trained on other pictures than {loaded.name!r} now holds. Give its own with "
-                "--data and --data-dir."
-            )
-        chosen = _chosen(classes, loaded)
-        networks = {
-            config.method.name if baseline is not None else "run": network(folders[title], config, loaded)
-            for title, config in configs.items()
-        }
-        shown = _layer(layer, networks)
     out = out or run / "inspect"
-    scores: dict[str, Any] = {}
-    seen: dict[str, Any] = {}
-    jobs = sum(2 + (len(found.layers) if setting != "none" else 0) for found in networks.values())
-    with Reporter(jobs, jobs * PARTS) as progress:
-        for title, found in networks.items():
-            progress.begin(f"{title}: responses", title)
-            networks[title] = with_responses(found, loaded, progress)
-            progress.begin(f"{title}: metrics", title)
-            scores[title] = measure(networks[title], loaded, progress)
-            seen[title] = {}
-            for path in found.layers if setting != "none" else ():
-                progress.begin(f"{title}: pictures of {nets.layer_name(path)}", title)
-                seen[title][path] = pictures(found, path, SETTINGS[setting], progress)
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "topography.json", scores)
-    text = topography_table(networks, loaded, scores)
-    (out / "topography.md").write_text(text)
-    (out / "table3.md").write_text(magnitude_table(networks))
-    of_layer = {title: layers[shown] for title, layers in seen.items() if layers}
-    draw(Shown(shown, networks, of_layer), loaded, chosen, out)
-    write_atlas(out / "atlas.html", networks, seen, scores, loaded)
-    print(text)
+    folders = {"run": run} if baseline is None else {"baseline": baseline, "run": run}
+    print(
+        look(folders, out, data, data_dir, download=download, layer=layer, classes=classes, setting=setting)
+    )
     print(out)
-
-
-def _layer(name: str | None, networks: dict[str, Network]) -> str:
-    """The layer to draw, as a kernel's path."""
-    first = next(iter(networks.values()))
-    layers, role = first.layers, nets.NETS[first.config.net.name].role
-    if name is None:
-        return [layer for layer in layers if role(layer) != nets.SHORTCUT][-1]
-    path = nets.kernel_path(name)
-    if path not in layers:
-        known = ", ".join(map(nets.layer_name, layers))
-        raise ValueError(f"Unknown layer {name!r}. Known: {known}.")
-    return path
-
-
-def _chosen(classes: str | None, data: datasets.Dataset) -> dict[str, int]:
-    """The indices of Figure 3's classes, by name."""
-    names = tuple(classes.split(",")) if classes else data.compared
-    for name in names:
-        if name not in data.class_names:
-            raise ValueError(f"Unknown class {name!r}. Known: {', '.join(data.class_names)}.")
-    return {name: data.class_names.index(name) for name in names}
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import json
 import logging
@@ -15,6 +14,7 @@ import numpy as np
 from experiments import data as datasets
 from experiments import nets
 from experiments.config import Run
+from experiments.run import results
 from experiments.run.augment import normalise
 from experiments.run.progress import Reporter
 from experiments.run.results import CONFIG, SUMMARY
@@ -56,6 +56,24 @@ def read_config(folder: pathlib.Path) -> Run:
     return Run.of(json.loads((folder / CONFIG).read_text()))
 
 
+def own_data(
+    folder: pathlib.Path, config: Run, data: str | None, data_dir: str | None, *, download: bool = False
+) -> datasets.Dataset:
+    """The data set that a run was trained on; ``data`` names it where its own name does not tell.
+
+    Raises:
+      ValueError: If there is none, or it now holds other pictures.
+    """
+    own = config.data
+    loaded = datasets.load(data or own.name, split=own.split, data_dir=data_dir, download=download)
+    if loaded.digest != own.digest:
+        raise ValueError(
+            f"{folder.name} was trained on other pictures than {loaded.name!r} now holds. Give its own with "
+            "--data and --data-dir."
+        )
+    return loaded
+
+
 def check_pair(configs: dict[str, Run]) -> None:
     """Raises ``ValueError`` for two runs that cannot stand side by side."""
     if len(configs) < 2:
@@ -81,9 +99,8 @@ def network(folder: pathlib.Path, config: Run, data: datasets.Dataset) -> Networ
         raw = linen_responses(module, variables, layers, train=False)
         return lambda images: raw(normalise(255 * jax.numpy.asarray(images), mean, deviation))
 
-    summary = json.loads((folder / SUMMARY).read_text())
-    bits = np.frombuffer(base64.b64decode(summary["test_correct"]), np.uint8)
-    correct = np.unpackbits(bits, count=summary["test_examples"])
+    summary = results.read(folder)
+    correct = results.correct(summary)
     counts = np.bincount(data.test_labels, minlength=data.classes)
     return Network(
         folder=folder,

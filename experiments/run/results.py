@@ -13,7 +13,7 @@ import numpy as np
 from experiments.config import Run
 from experiments.errors import FailedRun
 from experiments.machine import origin
-from experiments.machine.files import write_json
+from experiments.machine.files import write_json, write_text
 from experiments.run.log import METRICS
 
 SUMMARY, CONFIG = "summary.json", "config.json"
@@ -110,8 +110,7 @@ def publish(config: Run, out: pathlib.Path) -> bool:
     size = len(json.dumps(summary, indent=1)) + sum(map(len, lines[:1])) * _LINES
     if size > LARGEST:
         raise FailedRun(f"{config.name} would take {size} bytes published, more than {LARGEST}.")
-    target.mkdir(parents=True, exist_ok=True)
-    (target / METRICS).write_text("".join(spread(lines, _LINES)))
+    write_text(target / METRICS, "".join(spread(lines, _LINES)))
     write_json(target / SUMMARY, summary)  # Last: it is what makes the run count as finished.
     return True
 

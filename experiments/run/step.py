@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -177,10 +177,10 @@ def replicated_evaluation(module: nn.Module) -> Callable[..., Any]:
 
 
 class PlacedData:
-    """A data set on every device of this process, placed there once."""
+    """A data set on some devices of this process, or on all of them, placed there once."""
 
-    def __init__(self, data: Dataset):
-        self.devices = tuple(jax.local_devices())
+    def __init__(self, data: Dataset, devices: Sequence[jax.Device] | None = None):
+        self.devices = tuple(jax.local_devices() if devices is None else devices)
         self._mesh = Mesh(np.array(self.devices), (AXIS,))
         mean, deviation = data.statistics()
         statistics = (np.float32(mean), np.float32(deviation))
