@@ -1,4 +1,5 @@
 import functools
+import types
 
 import flax.linen as nn
 import jax
@@ -8,8 +9,11 @@ import pytest
 from jax import lax
 
 from experiments import nets
+from experiments.config import foresee
+from experiments.inspect.__main__ import _layer
 from experiments.nets import fast_cpu, layers, wrn
 from experiments.nets.fast_cpu import patches, products, winograd
+from experiments.run.weights import convolutions
 from lgnn_jax import ConvLayout
 
 
@@ -75,6 +79,23 @@ def test_every_convolution_has_a_role_and_nothing_else_has_one(net):
             )
         assert role(path) == kind, path
     assert role("other/conv_0/kernel") is None
+
+
+@pytest.mark.parametrize(
+    "net, first, last",
+    [("vgg19", "conv_0", "conv_15"), ("wrn16-8", "stem", "group_2_block_1/conv_1")],
+)
+def test_layers_are_shown_from_the_stem_to_the_last_of_the_main_path(net, first, last):
+    params = jax.tree.map(lambda leaf: np.zeros(leaf.shape), shapes(net, width=1 / 8)["params"])
+    config, _ = foresee("set", net=net, width=1 / 8)
+    found = convolutions(config, params)
+    names = list(map(nets.layer_name, found))
+    assert (names[0], names[-1]) == (first, last) and len(set(names)) == len(names)
+    # As if a shortcut came last.
+    layers = {name: 0 for name in found if "shortcut" not in name}
+    layers |= {name: 0 for name in found if "shortcut" in name}
+    shown = _layer(None, {"run": types.SimpleNamespace(config=config, layers=layers)})
+    assert nets.layer_name(shown) == last
 
 
 def test_what_nets_declare_of_their_training():
