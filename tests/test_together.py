@@ -13,7 +13,7 @@ from experiments.nets import fast_cpu
 from experiments.run.step import PlacedData, Totals, make_step, order
 from experiments.run.together import Together, family, run_together
 
-SMALL = {"width": 1 / 32, "batch": 16, "epochs": 1}
+SMALL = {"width": 1 / 16, "batch": 16, "epochs": 1}
 
 
 @functools.cache
@@ -91,7 +91,7 @@ def test_folders_are_those_of_runs(tmp_path):
 
 
 def test_what_cannot_be_made_together_is_refused():
-    first, second = runs("baseline", "constant", width=1 / 16)
+    first, second = runs("baseline", "constant")
     with pytest.raises(ValueError, match="differ in seed, variant and sigma alone"):
         Together([first, second.having(lr=0.2)], placed())
     with pytest.raises(ValueError, match="on one device; there are 8"):

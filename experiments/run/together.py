@@ -6,6 +6,7 @@ data of the program: seeds, the order of examples, and sigma, which is 0 for a b
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import pathlib
 import time
@@ -206,37 +207,41 @@ def run_together(
         origin.sign(folder)
         write_json(folder / results.CONFIG, config.flat())
     states, drawn = program.start()
-    logs, lines, correct = [Log(folder, 0) for folder in folders], [], None
-    for epoch in range(program.configs[0].recipe.epochs):
-        begun = time.monotonic()
-        states = jax.block_until_ready(program.epoch(states, drawn, epoch))
-        rate = program.steps * program.configs[0].recipe.batch / (time.monotonic() - begun)
-        totals = jax.device_get(states.totals)
-        correct, losses = program.evaluate(states)
-        lines = [
-            {
-                "epoch": epoch + 1,
-                "step": (epoch + 1) * program.steps,
-                "learning_rate": float(config.recipe.learning_rate(program.steps)(epoch * program.steps)),
-                "sigma": program._sigma(config, epoch),
-                "train_loss": float(totals.loss[index] / totals.examples[index]),
-                "train_accuracy": float(totals.correct[index] / totals.examples[index]),
-                "test_loss": float(losses[index]),
-                "test_accuracy": float(correct[index].mean()),
-                "images_per_second": round(rate, 1),
-            }
-            for index, config in enumerate(program.configs)
-        ]
-        for log, line in zip(logs, lines, strict=True):
-            log.write(line)
-        if epoch < 2 or (epoch + 1) % 10 == 0:
-            shown = ", ".join(f"{line['test_accuracy']:.2%}" for line in lines)
-            say(
-                f"epoch {epoch + 1}: {time.monotonic() - started:.0f} s, {rate:.0f} images/s each; test {shown}"
-            )
-        if time.monotonic() - started > stop_after:
-            say(f"given up after {time.monotonic() - started:.0f} s, in epoch {epoch + 1}")
-            return []
+    lines, correct = [], None
+    with contextlib.ExitStack() as opened:
+        logs = [opened.enter_context(Log(folder, 0)) for folder in folders]
+        for epoch in range(program.configs[0].recipe.epochs):
+            begun = time.monotonic()
+            states = jax.block_until_ready(program.epoch(states, drawn, epoch))
+            rate = program.steps * program.configs[0].recipe.batch / (time.monotonic() - begun)
+            totals = jax.device_get(states.totals)
+            correct, losses = program.evaluate(states)
+            lines = [
+                {
+                    "epoch": epoch + 1,
+                    "step": (epoch + 1) * program.steps,
+                    "learning_rate": float(
+                        config.recipe.learning_rate(program.steps)(epoch * program.steps)
+                    ),
+                    "sigma": program._sigma(config, epoch),
+                    "train_loss": float(totals.loss[index] / totals.examples[index]),
+                    "train_accuracy": float(totals.correct[index] / totals.examples[index]),
+                    "test_loss": float(losses[index]),
+                    "test_accuracy": float(correct[index].mean()),
+                    "images_per_second": round(rate, 1),
+                }
+                for index, config in enumerate(program.configs)
+            ]
+            for log, line in zip(logs, lines, strict=True):
+                log.write(line)
+            if epoch < 2 or (epoch + 1) % 10 == 0:
+                shown = ", ".join(f"{line['test_accuracy']:.2%}" for line in lines)
+                say(
+                    f"epoch {epoch + 1}: {time.monotonic() - started:.0f} s, {rate:.0f} images/s each; test {shown}"
+                )
+            if time.monotonic() - started > stop_after:
+                say(f"given up after {time.monotonic() - started:.0f} s, in epoch {epoch + 1}")
+                return []
     seconds = time.monotonic() - started
     if finished is not None:
         finished(program, states)
