@@ -99,8 +99,10 @@ def _make(trainer: Trainer, config: Run, folder: pathlib.Path, report: Reporter,
         seconds = running.seconds()
         params, batch_stats = jax.device_get((running.state.params, running.state.batch_stats))
         if hosts.first():
-            save_weights(folder, {"params": params, "batch_stats": batch_stats})
-            write_json(folder / results.SUMMARY, summarise(config, params, correct, line, seconds))
+            variables = {"params": params, "batch_stats": batch_stats}
+            save_weights(folder, variables)
+            summary = summarise(config, variables, trainer.placed, correct, line, seconds)
+            write_json(folder / results.SUMMARY, summary)
     if hosts.first():
         checkpoint.remove(folder)
     report.end(line["test_accuracy"], seconds)

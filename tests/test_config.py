@@ -10,8 +10,10 @@ from experiments import fields, methods, recipes
 from experiments.config import Run, configure, foresee
 from experiments.data import Dataset
 from experiments.run import results
-from experiments.run.summary import summarise
+from experiments.run.measured import measure
+from experiments.run.weights import convolutions
 from lgnn_jax import Grid, topography
+from lgnn_jax.inspect import accumulate
 
 
 def images(name="set", train=64, test=10, classes=100):
@@ -133,14 +135,16 @@ def test_a_run_on_a_torus_is_measured_on_it():
     """It was measured on an open plane, whose borders do not touch."""
     kernel = np.random.default_rng(0).standard_normal((3, 3, 3, 16)).astype(np.float32)
     cosines, key = topography.cosines(kernel), jax.random.key(0)
-    line = {"test_accuracy": 0.5, "test_loss": 1.0, "train_loss": 1.0, "images_per_second": None}
+    images = np.random.default_rng(1).standard_normal((6, 1, 1, 16)).astype(np.float32)
+    seen = accumulate(lambda x: {"conv_0/kernel": x}, images, [0, 0, 0, 1, 1, 1], classes=2, top=1)
     names = {}
     for boundary in ("edge", "wrap"):
         for variant in ("constant", "baseline"):
             config, _ = foresee("digits", variant=variant, boundary=boundary)
-            summary = summarise(config, {"conv_0": {"kernel": kernel}}, np.ones(3, bool), line, 1.0)
+            layers = convolutions(config, {"conv_0": {"kernel": kernel}})
+            (found,) = measure(layers, seen, ()).values()
             wanted = topography.neighbour_cosine(cosines, Grid((4, 4), wrap=boundary == "wrap"), key=key)
-            assert summary["neighbour_cosine"]["conv_0/kernel"] == pytest.approx(wanted.summary())
+            assert found["metrics"]["weights: neighbour cosine"] == pytest.approx(wanted.summary())
             names[boundary, variant] = config.name
     assert len(set(names.values())) == 4  # A baseline's numbers are of its torus, and so is its name.
 

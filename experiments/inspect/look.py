@@ -21,8 +21,9 @@ from experiments.inspect.networks import (
     with_responses,
 )
 from experiments.inspect.pictures import SETTINGS, pictures
-from experiments.inspect.tables import magnitude_table, measure, topography_table
+from experiments.inspect.tables import magnitude_table, topography_table
 from experiments.machine.files import write_json, write_text
+from experiments.run.measured import measure
 from experiments.run.progress import Reporter
 
 
@@ -70,7 +71,12 @@ def look(
             progress.begin(f"{title}: responses", title)
             networks[title] = with_responses(found, loaded, progress)
             progress.begin(f"{title}: metrics", title)
-            scores[title] = measure(networks[title], loaded, progress)
+            scores[title] = measure(
+                found.layers,
+                networks[title].responses,
+                loaded.superclass_of,
+                lambda done, total: progress.at(PARTS * done // total, f"layer {done + 1} of {total}"),
+            )
             seen[title] = {}
             for path in found.layers if setting != "none" else ():
                 progress.begin(f"{title}: pictures of {nets.layer_name(path)}", title)

@@ -2,86 +2,20 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from typing import Any
-
-import jax
-import numpy as np
 
 from experiments import data as datasets
 from experiments import nets
 from experiments.campaign import report
-from experiments.inspect.networks import PARTS, Network
-from experiments.run.progress import Reporter
-from lgnn_jax import Grid, topography
-from lgnn_jax.inspect import ResponseStatistics, magnitudes
+from experiments.inspect.networks import Network
+from lgnn_jax import topography
+from lgnn_jax.inspect import magnitudes
 
 _MAGNITUDES = (
     "Table III of the paper: L2 norms of the first layer's filters, the smallest and largest of those that are not "
     "exactly zero, and the standard deviation of their natural logarithms. Filters that no gradient reaches are "
     "worn off by weight decay, so a small spread and few tiny filters mean that few were idle."
 )
-
-
-def measure(found: Network, data: datasets.Dataset, progress: Reporter) -> dict[str, Any]:
-    """Every metric of every layer, with its null; a metric that is not defined for a layer says why."""
-    scores: dict[str, Any] = {}
-    for done, (name, (grid, kernel)) in enumerate(found.layers.items()):
-        progress.at(PARTS * done // len(found.layers), f"layer {done + 1} of {len(found.layers)}")
-        given = _inputs(kernel, found.responses[name], data.superclass_of)
-        values = {
-            metric: _defined(lambda f=entry, x=given[entry.of, entry.takes], g=grid: _plain(f, x(), g))
-            for metric, entry in topography.METRICS.items()
-            if (entry.of, entry.takes) in given
-        }
-        with_null = {metric for metric in values if topography.METRICS[metric].kind == "score"}
-        scores[name] = {
-            "grid": grid.shape,
-            "metrics": {metric: value for metric, value in values.items() if metric in with_null},
-            **{metric: value for metric, value in values.items() if metric not in with_null},
-        }
-    return scores
-
-
-def _inputs(
-    kernel: np.ndarray, statistics: ResponseStatistics, superclass_of: tuple[int, ...]
-) -> dict[tuple[str, str], Callable[[], Any]]:
-    """What metrics are of and take, each computed once and when it is asked for."""
-
-    def selectivity(groups: tuple[int, ...] | None = None) -> np.ndarray:
-        # A constant unit, which prefers no class, has a t of 0; they are counted.
-        return np.where(statistics.constant, 0, statistics.selectivity(groups, constant="nan"))
-
-    inputs: dict[tuple[str, str], Callable[[], Any]] = {
-        ("weights", "kernel"): lambda: kernel,
-        ("weights", "similarity"): lambda: topography.cosines(kernel),
-        ("responses", "similarity"): lambda: statistics.similarity,
-        ("responses", "covariance"): lambda: statistics.live_covariance,
-        ("responses", "class means"): lambda: statistics.class_means,
-        ("responses", "selectivity"): selectivity,
-    }
-    if superclass_of:
-        inputs["responses", "superclass selectivity"] = lambda: selectivity(superclass_of)
-    return {name: functools.cache(compute) for name, compute in inputs.items()}
-
-
-def _plain(metric: topography.Metric, given: Any, grid: Grid) -> Any:
-    """What a metric gives, as plain values for JSON."""
-    found = metric(given, grid, key=jax.random.key(0))
-    if metric.kind == "score":
-        return found.summary()
-    if metric.kind == "curve":
-        return found.summary() | {"smoothness": _defined(lambda: topography.smoothness(1 - found.mean))}
-    return found._asdict() if hasattr(found, "_asdict") else found
-
-
-def _defined(compute: Callable[[], Any]) -> Any:
-    """What ``compute`` gives, or why it is not defined."""
-    try:
-        return compute()
-    except ValueError as error:
-        return {"undefined": str(error)}
 
 
 def topography_table(

@@ -12,25 +12,34 @@ import numpy as np
 
 from experiments.config import Run
 from experiments.run.checkpoint import tree_digest
+from experiments.run.measured import compact, measure, responses
+from experiments.run.step import PlacedData
 from experiments.run.weights import convolutions
-from lgnn_jax import Grid, topography
+from lgnn_jax import topography
 
 
 def summarise(
-    config: Run, params: Any, correct: np.ndarray, last: dict[str, Any], seconds: float
+    config: Run,
+    variables: Any,
+    placed: PlacedData,
+    correct: np.ndarray,
+    last: dict[str, Any],
+    seconds: float,
 ) -> dict[str, Any]:
-    """A run's summary, as plain values for JSON.
+    """A run's summary, as plain values for JSON: all that tables and figures need where its weights are not.
 
     Args:
       config: What decided it.
-      params: Its final parameters, NumPy arrays.
+      variables: Its final parameters and running statistics, NumPy arrays.
+      placed: The data set, on whose test images the layers' responses are measured.
       correct: Which test pictures it classifies correctly, bool ``(pictures,)``.
       last: The last line of its log.
       seconds: What it took, interruptions not counted.
     """
+    params = variables["params"]
     layers = convolutions(config, params)
-    key = jax.random.key(0)  # The same relabellings for every run.
-    scores = {name: _score(kernel, grid, key) for name, (grid, kernel) in layers.items()}
+    scores = measure(layers, responses(config, variables, placed), placed.superclass_of)
+    cosines = {name: found["metrics"]["weights: neighbour cosine"] for name, found in scores.items()}
     _, first = next(iter(layers.values()))
     magnitudes = np.linalg.norm(np.asarray(topography.filters(first)), axis=1)
     return {
@@ -42,7 +51,10 @@ def summarise(
         "test_examples": len(correct),
         "params_digest": tree_digest(params),
         "grids": {name: grid.shape for name, (grid, _) in layers.items()},
-        "neighbour_cosine": scores,
+        "neighbour_cosine": {
+            name: None if "undefined" in score else score for name, score in cosines.items()
+        },
+        "topography": compact(scores),
         "first_layer_magnitudes": [float(value) for value in magnitudes],
         "seconds": round(seconds, 1),
         "images_per_second": last["images_per_second"],
@@ -55,11 +67,3 @@ def summarise(
         },
         "versions": {"jax": jax.__version__, "python": sys.version.split()[0]},
     }
-
-
-def _score(kernel: np.ndarray, grid: Grid, key: jax.Array) -> dict[str, float] | None:
-    """The neighbour cosine and its null; None where weight decay has left no two neighbours that are not zero."""
-    try:
-        return topography.neighbour_cosine(topography.cosines(kernel), grid, key=key).summary()
-    except ValueError:
-        return None

@@ -253,8 +253,9 @@ def run_together(
         params, batch_stats = jax.device_get(
             jax.tree.map(functools.partial(_of, index), (states.params, states.batch_stats))
         )
-        save_weights(folder, {"params": params, "batch_stats": batch_stats})
-        summary = summarise(config, params, correct[index], lines[index], seconds)
+        variables = {"params": params, "batch_stats": batch_stats}
+        save_weights(folder, variables)
+        summary = summarise(config, variables, program.placed, correct[index], lines[index], seconds)
         write_json(folder / results.SUMMARY, summary | {"together": len(folders)})
         made.append(folder)
     return made

@@ -1,0 +1,146 @@
+"""Every metric of a network's layers: of its weights, and of its responses to images that it was not trained on."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from experiments import nets
+from experiments.config import Run
+from experiments.data.dataset import SIZE
+from experiments.nets import activations
+from experiments.run.augment import normalise
+from experiments.run.step import PlacedData
+from lgnn_jax import Grid, topography
+from lgnn_jax.inspect import ResponseStatistics, accumulate
+
+Layers = Mapping[str, tuple[Grid, np.ndarray]]
+# What is kept of a score, in this order.
+COLUMNS = ("value", "null_low", "null_high", "p")
+
+
+def responses(config: Run, variables: Any, placed: PlacedData) -> dict[str, ResponseStatistics]:
+    """Statistics of the layers' activations after the ReLU on the test images, by paths of kernels.
+
+    The network computes in float32, whatever it was trained in.
+    """
+    module = nets.build(config.net.name, placed.classes, config.net.width)
+    images, labels, mean, std = placed.test
+    images = np.asarray(images).reshape(-1, SIZE, SIZE, 3)
+    labels = np.asarray(labels)
+    # As NumPy arrays: what lies on several devices would be computed on all of them.
+    respond = functools.partial(_shown(module), variables, np.asarray(mean), np.asarray(std))
+    return accumulate(respond, images, labels, classes=placed.classes, top=1)
+
+
+@functools.lru_cache(maxsize=8)
+def _shown(module: nn.Module) -> Callable[..., dict[str, jax.Array]]:
+    """The activations of a network, compiled once for all runs of it."""
+
+    @jax.jit
+    def run(variables: Any, mean: jax.Array, std: jax.Array, images: jax.Array) -> dict[str, jax.Array]:
+        x = normalise(images, mean, std)
+        _, seen = module.apply(variables, x, train=False, mutable=["intermediates"])
+        return activations.shown(seen["intermediates"])
+
+    return run
+
+
+def compact(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """What a summary keeps of :func:`measure`: of every score its ``COLUMNS``, and scalars, to four digits."""
+    kinds = {name: metric.kind for name, metric in topography.METRICS.items()}
+    layers = {}
+    for layer, found in scores.items():
+        values = found["metrics"] | {name: found[name] for name, kind in kinds.items() if kind == "scalar"}
+        layers[layer] = {name: _digits(value) for name, value in values.items()}
+    return {"columns": COLUMNS, "layers": layers}
+
+
+def _digits(value: Any) -> Any:
+    if isinstance(value, dict):
+        if "undefined" in value:
+            return None
+        if set(COLUMNS) <= value.keys():
+            return [_digits(value[name]) for name in COLUMNS]
+        return {name: _digits(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_digits(part) for part in value]
+    return float(f"{value:.4g}") if isinstance(value, float | np.floating) else value
+
+
+def measure(
+    layers: Layers,
+    statistics: Mapping[str, ResponseStatistics],
+    superclass_of: tuple[int, ...],
+    progress: Callable[[int, int], object] | None = None,
+) -> dict[str, Any]:
+    """Every metric of every layer, with its null; a metric that is not defined for a layer says why.
+
+    Args:
+      layers: Grid and kernel by path.
+      statistics: Of the responses, by path.
+      superclass_of: The group of every class; empty where there are none.
+      progress: Called with numbers of layers, done and in all.
+    """
+    scores: dict[str, Any] = {}
+    for done, (name, (grid, kernel)) in enumerate(layers.items()):
+        if progress is not None:
+            progress(done, len(layers))
+        given = _inputs(kernel, statistics[name], superclass_of)
+        values = {
+            metric: _defined(lambda f=entry, x=given[entry.of, entry.takes], g=grid: _plain(f, x(), g))
+            for metric, entry in topography.METRICS.items()
+            if (entry.of, entry.takes) in given
+        }
+        with_null = {metric for metric in values if topography.METRICS[metric].kind == "score"}
+        scores[name] = {
+            "grid": grid.shape,
+            "metrics": {metric: value for metric, value in values.items() if metric in with_null},
+            **{metric: value for metric, value in values.items() if metric not in with_null},
+        }
+    return scores
+
+
+def _inputs(
+    kernel: np.ndarray, statistics: ResponseStatistics, superclass_of: tuple[int, ...]
+) -> dict[tuple[str, str], Callable[[], Any]]:
+    """What metrics are of and take, each computed once and when it is asked for."""
+
+    def selectivity(groups: tuple[int, ...] | None = None) -> np.ndarray:
+        # A constant unit, which prefers no class, has a t of 0; they are counted.
+        return np.where(statistics.constant, 0, statistics.selectivity(groups, constant="nan"))
+
+    inputs: dict[tuple[str, str], Callable[[], Any]] = {
+        ("weights", "kernel"): lambda: kernel,
+        ("weights", "similarity"): lambda: topography.cosines(kernel),
+        ("responses", "similarity"): lambda: statistics.similarity,
+        ("responses", "covariance"): lambda: statistics.live_covariance,
+        ("responses", "class means"): lambda: statistics.class_means,
+        ("responses", "selectivity"): selectivity,
+    }
+    if superclass_of:
+        inputs["responses", "superclass selectivity"] = lambda: selectivity(superclass_of)
+    return {name: functools.cache(compute) for name, compute in inputs.items()}
+
+
+def _plain(metric: topography.Metric, given: Any, grid: Grid) -> Any:
+    """What a metric gives, as plain values for JSON."""
+    found = metric(given, grid, key=jax.random.key(0))
+    if metric.kind == "score":
+        return found.summary()
+    if metric.kind == "curve":
+        return found.summary() | {"smoothness": _defined(lambda: topography.smoothness(1 - found.mean))}
+    return found._asdict() if hasattr(found, "_asdict") else found
+
+
+def _defined(compute: Callable[[], Any]) -> Any:
+    """What ``compute`` gives, or why it is not defined."""
+    try:
+        return compute()
+    except ValueError as error:
+        return {"undefined": str(error)}
