@@ -9,10 +9,10 @@ import sys
 import jax
 import pytest
 
+from tests.golden import Golden
 from tests.pins.compiled import PROGRAMS
-from tests.pins.golden import Golden
 
-kept = Golden("compiled")
+kept = Golden(__file__, "compiled")
 
 
 @pytest.fixture(scope="module")

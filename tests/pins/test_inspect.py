@@ -14,8 +14,8 @@ import pytest
 
 from lgnn_jax import Grid, inspect, topography
 from lgnn_jax.inspect import ablate, accumulate, atlas, class_maps, per_class_accuracy, regions
+from tests.golden import Golden
 from tests.pins import network
-from tests.pins.golden import Golden
 
 Image = pytest.importorskip("PIL.Image")
 SETTING = {
@@ -145,7 +145,7 @@ def decoded(value):
 
 # Of arrays, a step of their codes; 127ths and 65,535ths of a range.
 STEPS = {"correlations": 8e-3, "cosines": 8e-3, "means": 2e-5, "t": 1e-3, "tiles": 6e-3, "z": 1e-3}
-page = Golden("atlas", rtol=1e-4, loose=STEPS)
+page = Golden(__file__, "atlas", rtol=1e-4, loose=STEPS)
 
 
 @functools.cache
@@ -216,7 +216,7 @@ VISUALISATIONS = {
     "other key": lambda: visualise("first", key=8),
     "other size, correlated": lambda: visualise("first", size=(13, 10, 3), decorrelate=False),
 }
-pictures = Golden("feature_vis", rtol=1e-3, atol=2e-6, loose={"mean": 1e-3, "deviation": 1e-3})
+pictures = Golden(__file__, "feature_vis", rtol=1e-3, atol=2e-6, loose={"mean": 1e-3, "deviation": 1e-3})
 
 
 def param(case):
@@ -293,7 +293,9 @@ SUMS = {
     "regions on a torus": lambda: found_regions(True),
     "silenced": silenced,
 }
-sums = Golden("responses", rtol=1e-4, atol=1e-6, loose={"selectivity": 1e-3, "group selectivity": 1e-3})
+sums = Golden(
+    __file__, "responses", rtol=1e-4, atol=1e-6, loose={"selectivity": 1e-3, "group selectivity": 1e-3}
+)
 
 
 @pytest.mark.parametrize("case", SUMS)

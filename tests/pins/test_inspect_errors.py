@@ -9,7 +9,7 @@ import pytest
 
 from lgnn_jax import Grid, inspect
 from lgnn_jax.inspect import ablate, accumulate, atlas, class_maps, per_class_accuracy, regions
-from tests.pins.golden import Golden, message
+from tests.golden import Golden, message
 
 pytest.importorskip("PIL")
 
@@ -173,7 +173,7 @@ ERRORS = {
     "silence: members": lambda: effect([1, 1]),
     "silence: members out of range": lambda: effect([4]),
 }
-messages = Golden("inspect_errors")
+messages = Golden(__file__, "inspect_errors")
 
 
 @pytest.mark.parametrize("case", ERRORS)

@@ -21,7 +21,7 @@ from lgnn_jax import (
     smooth,
 )
 from lgnn_jax._layout import lay_out
-from tests.pins.golden import Golden, message
+from tests.golden import Golden, message
 
 # Calls into the library.
 
@@ -153,7 +153,7 @@ TREES = {
     "largest sigma of a heat kernel": lambda: largest_sigma(HeatKernel()),
     "decreasing sigma": lambda: [decreasing_sigma(0.5, 10, 3)(step) for step in (0, 2, 3, 29, 30, 100)],
 }
-kept = Golden("layout")
+kept = Golden(__file__, "layout")
 
 
 @pytest.mark.parametrize("case", TREES)
@@ -227,7 +227,7 @@ ERRORS = {
     "decreasing epochs": lambda: decreasing_sigma(0.5, 0, 10),
     "decreasing steps": lambda: decreasing_sigma(0.5, 10, 2.5),
 }
-messages = Golden("layout_errors")
+messages = Golden(__file__, "layout_errors")
 
 
 @pytest.mark.parametrize("case", ERRORS)

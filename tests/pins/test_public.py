@@ -8,7 +8,7 @@ import typing
 
 import pytest
 
-from tests.pins.golden import Golden
+from tests.golden import Golden
 
 MODULES = [
     "lgnn_jax",
@@ -17,7 +17,7 @@ MODULES = [
     "lgnn_jax.inspect.atlas",
     "lgnn_jax.inspect.plots",
 ]
-kept = Golden("public")
+kept = Golden(__file__, "public")
 
 
 def names(module):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from lgnn_jax import Grid, topography
-from tests.pins.golden import Golden, message
+from tests.golden import Golden, message
 
 PERMUTATIONS = 100
 
@@ -197,7 +197,7 @@ def cases():
 
 
 CASES = dict(cases())
-values = Golden("topography", loose={"z": 1e-3})
+values = Golden(__file__, "topography", loose={"z": 1e-3})
 
 
 def param(case):
@@ -311,7 +311,7 @@ def errors():
 
 
 ERRORS = dict(errors())
-messages = Golden("topography_errors")
+messages = Golden(__file__, "topography_errors")
 
 
 @pytest.mark.parametrize("case", ERRORS)

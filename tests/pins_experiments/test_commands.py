@@ -3,6 +3,7 @@
 import functools
 import inspect as python_inspect
 import os
+import pathlib
 import sys
 
 import click
@@ -11,7 +12,11 @@ import pytest
 from experiments import cli, reproduce, soak, train
 from experiments.benchmark import __main__ as benchmark
 from experiments.inspect import __main__ as inspect
-from tests.pins_experiments import golden
+from tests import golden
+
+flags, wrong, ends = (
+    golden.Golden(__file__, name, exact=True, entries=True) for name in ("flags", "wrong", "ends")
+)
 
 # Adapters.
 
@@ -85,7 +90,7 @@ def test_flags_are_the_same(words):
     for param in command.params:
         name = param.opts[0] if isinstance(param, click.Option) else param.make_metavar(context)
         found[name] = described(param, context)
-    golden.same("flags.json", words, found)
+    flags.check(words, found)
 
 
 # One for every kind of error; {} is an empty folder with an empty file, and FINISHED the folder of a run.
@@ -187,14 +192,14 @@ WRONG += [
 def test_wrong_input_is_answered_the_same(case, tmp_path, monkeypatch, capsys):
     (tmp_path / "file").touch()
     command, *arguments = case.split(" ")
-    places = {"FINISHED": str(golden.FOLDER / "runs" / "finished")}
+    places = {"FINISHED": str(pathlib.Path(__file__).parent / "golden" / "runs" / "finished")}
     arguments = [argument.format(tmp_path, **places) for argument in arguments]
     code, out, err = refused(command, arguments, monkeypatch, capsys)
     lines = [
         line.replace(str(tmp_path), "{}").replace(places["FINISHED"], "{FINISHED}") for line in err if line
     ]
     assert out == "" and code in (1, 2)
-    golden.same("wrong.json", case, {"code": code, "lines": lines})
+    wrong.check(case, {"code": code, "lines": lines})
 
 
 ENDS = {
@@ -216,10 +221,10 @@ def test_an_end_has_the_same_code_and_line(case, monkeypatch, capsys):
     monkeypatch.setattr(cli.Options, "load", ending)
     code, out, lines = refused("train", [], monkeypatch, capsys)
     assert out == ""
-    golden.same("ends.json", case, {"code": code, "lines": lines})
+    ends.check(case, {"code": code, "lines": lines})
 
 
 def test_no_command_is_left():
-    golden.exactly("flags.json", commands())
-    golden.exactly("wrong.json", WRONG)
-    golden.exactly("ends.json", ENDS)
+    flags.check_cases(commands())
+    wrong.check_cases(WRONG)
+    ends.check_cases(ENDS)

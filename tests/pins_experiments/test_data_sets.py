@@ -9,9 +9,10 @@ import pytest
 import tensorflow_datasets as tfds
 
 from experiments import data
-from tests import test_cifar
-from tests.pins_experiments import golden
+from tests import golden, test_cifar
 from tests.test_data import png, prepare, write
+
+kept = golden.Golden(__file__, "data_sets", exact=True, entries=True)
 
 # Adapters.
 
@@ -71,11 +72,11 @@ def zipped(path, files):
 @pytest.mark.parametrize("kind", [folder, zipped])
 def test_a_folder_and_a_zip(kind, files, tmp_path):
     source = kind(tmp_path, FILES if files == "plain" else FILES | OTHERS)
-    golden.same("data_sets.json", f"{kind.__name__}, {files}", read(source))
+    kept.check(f"{kind.__name__}, {files}", read(source))
 
 
 def test_the_digits():
-    golden.same("data_sets.json", "digits", read("digits"))
+    kept.check("digits", read("digits"))
 
 
 LABELS = np.arange(9) * 5 % 3
@@ -87,7 +88,7 @@ COARSE = {"coarse_label": tfds.features.ClassLabel(names=["insect", "mammal"])}
 def test_a_prepared_set(tmp_path):
     content = {split: (noise(split, 9, 32, 32, 3), LABELS) for split in ("train", "test")}
     prepare(tmp_path, features=FEATURES, content=content, supervised_keys=("image", "label"))
-    golden.same("data_sets.json", "prepared", read("tiny", data_dir=str(tmp_path)))
+    kept.check("prepared", read("tiny", data_dir=str(tmp_path)))
 
 
 def test_a_prepared_set_with_superclasses_and_validation(tmp_path):
@@ -97,7 +98,7 @@ def test_a_prepared_set_with_superclasses_and_validation(tmp_path):
     keys = ("image", "label", "coarse_label")
     prepare(tmp_path, "tiny", "2.1.0", "small", features=FEATURES | COARSE, content=content, keys=keys)
     found = read("tiny/small:2.1.0", data_dir=str(tmp_path))
-    golden.same("data_sets.json", "prepared, others", found)
+    kept.check("prepared, others", found)
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
@@ -117,7 +118,7 @@ def test_a_downloaded_set(name, site, tmp_path, monkeypatch):
     monkeypatch.setattr(test_cifar, "records", records)
     test_cifar.archive(name, files / f"{name}.tar.gz")
     test_cifar.redirect(monkeypatch, name, f"{address}/{name}.tar.gz")
-    golden.same("data_sets.json", name, read(name, data_dir=str(tmp_path / "sets"), download=True))
+    kept.check(name, read(name, data_dir=str(tmp_path / "sets"), download=True))
 
 
 site = test_cifar.site
@@ -125,6 +126,4 @@ site = test_cifar.site
 
 def test_no_set_is_left():
     kinds = [f"{kind}, {files}" for kind in ("folder", "zipped") for files in ("plain", "others")]
-    golden.exactly(
-        "data_sets.json", [*kinds, "digits", "prepared", "prepared, others", "cifar10", "cifar100"]
-    )
+    kept.check_cases([*kinds, "digits", "prepared", "prepared, others", "cifar10", "cifar100"])

@@ -14,8 +14,12 @@ from experiments.campaign import commands, jobs, plan, report
 from experiments.config import RunConfig, configure
 from experiments.data import Dataset
 from experiments.run import results
-from tests.pins_experiments import golden
+from tests import golden
 
+published, names_kept, jobs_kept, said, tables = (
+    golden.Golden(__file__, name, exact=True, entries=True)
+    for name in ("published", "names", "jobs", "said", "tables")
+)
 PUBLISHED = pathlib.Path(reproduce.__file__).parent / "results"
 SUMMARIES = sorted(PUBLISHED.glob("*/summary.json"))
 
@@ -122,7 +126,7 @@ def test_every_published_run_has_the_name_of_its_configuration(tmp_path):
         folder, read = found_by_its_configuration(fields, tmp_path)
         assert folder == summary.parent and read["config"] == fields
     assert all(folder == name for folder, name in names.items()) and len(names) == 33
-    golden.same("published.json", "names", sorted(names))
+    published.check("names", sorted(names))
 
 
 ASKED = {
@@ -159,12 +163,12 @@ ASKED |= {
 def test_what_is_asked_for_is_the_same_run(case):
     data, given = ASKED[case]
     found = asked_for(data, given)
-    golden.same("names.json", case, found)
+    names_kept.check(case, found)
     assert name_of(golden.plain(found["config"])) == found["name"]
 
 
 def test_no_name_is_left():
-    golden.exactly("names.json", ASKED)
+    names_kept.check_cases(ASKED)
 
 
 JOBS = ("table1", "table2", "table3", "ablation", "fig1", "fig2", "fig3", "all")
@@ -172,7 +176,7 @@ JOBS = ("table1", "table2", "table3", "ablation", "fig1", "fig2", "fig3", "all")
 
 @pytest.mark.parametrize("command", JOBS)
 def test_a_command_makes_the_same_runs(command, monkeypatch):
-    golden.same("jobs.json", command, job_of(command, CIFAR, monkeypatch))
+    jobs_kept.check(command, job_of(command, CIFAR, monkeypatch))
 
 
 VGG11, VGG19 = "--width 0.5 --shorten 0.08", "--width 0.25 --shorten 0.05"
@@ -192,12 +196,12 @@ def test_a_table_is_the_same_byte_for_byte(case, tmp_path, monkeypatch, capsys):
     code, out, err = say_again(command, TINY, arguments, tmp_path, monkeypatch, capsys)
     *text, folder = out.splitlines(keepends=True)
     assert code == 0 and ("unfinished" in case) == ("not yet run" in out)
-    golden.same_text(f"{case}.md", "".join(text))
+    golden.check_text(__file__, f"{case}.md", "".join(text))
     written = tmp_path / folder.strip().removeprefix("OUT/")
     assert (written / "table.md").read_text() + "\n" == "".join(text)
-    golden.same("said.json", case, {"folder": folder, "said": err})
+    said.check(case, {"folder": folder, "said": err})
     table = json.loads((written / "table.json").read_text())
-    compare(table, golden.wanted("tables.json", case, table))
+    compare(table, tables.wanted(case, table))
 
 
 # Two images of 5,000 in one of three seeds: NumPy's versions draw other resamples.
@@ -235,10 +239,10 @@ SAID = {
 def test_what_a_command_says_is_the_same(case, tmp_path, monkeypatch, capsys):
     command, arguments = SAID[case]
     code, out, err = say_again(command, TINY, arguments, tmp_path, monkeypatch, capsys)
-    golden.same("said.json", case, {"code": code, "out": out.splitlines(), "said": err.splitlines()})
+    said.check(case, {"code": code, "out": out.splitlines(), "said": err.splitlines()})
 
 
 def test_nothing_said_is_left():
-    golden.exactly("said.json", [*TABLES, *SAID])
-    golden.exactly("tables.json", TABLES)
-    golden.exactly("jobs.json", JOBS)
+    said.check_cases([*TABLES, *SAID])
+    tables.check_cases(TABLES)
+    jobs_kept.check_cases(JOBS)

@@ -5,6 +5,7 @@
 
 import functools
 import json
+import pathlib
 import shutil
 
 import jax
@@ -20,9 +21,12 @@ from experiments.run.progress import Reporter
 from experiments.run.step import PlacedData, Trainer
 from experiments.run.weights import load_weights
 from experiments.train import run
-from tests.pins_experiments import golden
+from tests import golden
 
-RUNS = golden.FOLDER / "runs"
+kept, bits = (
+    golden.Golden(__file__, name, exact=True, entries=True) for name in ("folders", "folders-bits")
+)
+RUNS = pathlib.Path(__file__).parent / "golden" / "runs"
 FINISHED = RUNS / "finished"
 
 
@@ -97,7 +101,7 @@ def read(name, folder=FINISHED):
 def test_the_configuration_of_a_folder():
     config = read_config(FINISHED)
     assert golden.plain(vars(config)) == read("config.json") == read("summary.json")["config"]
-    golden.same("folders.json", "name", config.name)
+    kept.check("name", config.name)
     results.check_folder(FINISHED, config)
     assert results.read(FINISHED)["commits"] == read("origin.json")["commits"]
     right = results.correct(read("summary.json"))
@@ -108,21 +112,21 @@ def test_the_weights_are_those_of_the_summary():
     variables, digest = weights(FINISHED)
     assert digest == read("summary.json")["params_digest"]
     found = golden.leaves(variables)
-    golden.same("folders.json", "weights", {name: list(leaf.shape) for name, leaf in found.items()})
+    kept.check("weights", {name: list(leaf.shape) for name, leaf in found.items()})
     norms = np.linalg.norm(found["params/conv_0/kernel"].reshape(27, -1), axis=0)
     np.testing.assert_allclose(read("summary.json")["first_layer_magnitudes"], norms, rtol=1e-6)
 
 
 def test_the_inspection_reads_it():
     found, responses = inspected(FINISHED)
-    golden.same("folders.json", "inspected", found)
+    kept.check("inspected", found)
     assert found["accuracy"] == pytest.approx(read("summary.json")["test_accuracy"], rel=1e-5)
     values = [
         list(responses.shape),
         golden.digits(responses.std()),
         *map(golden.digits, responses.flat[:6]),
     ]
-    wanted = golden.wanted("folders.json", "responses", values)
+    wanted = kept.wanted("responses", values)
     assert values[0] == wanted[0]
     assert values[1:] == pytest.approx(wanted[1:], rel=1e-3, abs=1e-4 * wanted[1])
 
@@ -140,7 +144,7 @@ def test_a_finished_run_is_not_made_again(tmp_path):
     shutil.copytree(FINISHED, folder)
     made_in, said = made(tmp_path)
     assert made_in == folder
-    golden.same("folders.json", "said of a finished run", said)
+    kept.check("said of a finished run", said)
     assert (folder / "summary.json").read_bytes() == (FINISHED / "summary.json").read_bytes()
 
 
@@ -148,8 +152,7 @@ def test_a_checkpoint_is_read(tmp_path):
     shutil.copytree(RUNS / "stopped", tmp_path / "run")
     step, state, digest = checkpoint(tmp_path / "run")
     assert step == 6 and int(state.totals.examples) == 2 * 352
-    golden.same(
-        "folders.json",
+    kept.check(
         "checkpoint",
         {"step": step, "digest": digest, "names": sorted(golden.leaves(state))},
     )
@@ -166,7 +169,7 @@ def resumed(tmp_path_factory):
 def test_a_stopped_run_goes_on_to_the_same_end(resumed):
     """The two steps that are left lead to where the undisturbed run came; the first epoch's line is kept."""
     folder, said = resumed
-    golden.same("folders.json", "said", said)
+    kept.check("said", said)
     ours, theirs = (golden.leaves(weights(place)[0]) for place in (folder, FINISHED))
     for name, leaf in theirs.items():
         np.testing.assert_allclose(ours[name], leaf, atol=1e-4 * np.abs(leaf).max(), err_msg=name)
@@ -185,7 +188,7 @@ def test_the_same_files_with_the_same_fields(resumed):
     """A run's folder is what it was, but for the events' name."""
     folder = resumed[0]
     names = {path.name for path in folder.iterdir() if not path.name.startswith("events.out.tfevents.")}
-    golden.same("folders.json", "files", sorted(names - {"lock"}))
+    kept.check("files", sorted(names - {"lock"}))
     for name in ("config.json", "summary.json"):
         assert list(read(name, folder)) == list(read(name)), name
     ours, theirs = read("summary.json", folder), read("summary.json")
@@ -200,4 +203,4 @@ def test_the_same_files_with_the_same_fields(resumed):
 
 @pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_same_bits(resumed):
-    golden.same_bits("folders-bits.json", "resumed", read("summary.json", resumed[0])["params_digest"])
+    bits.check_bits("resumed", read("summary.json", resumed[0])["params_digest"])

@@ -13,10 +13,11 @@ import pytest
 from experiments.config import configure
 from experiments.data import Dataset
 from experiments.run.step import PlacedData, Trainer, order
-from tests.pins_experiments import golden
+from tests import golden
 
 STEPS, BATCH = 3, 32
 WIDTHS = {"vgg11": 1 / 16, "vgg19": 1 / 16, "wrn16-8": 1 / 10, "wrn28-10": 1 / 10}
+kept = {net: golden.Golden(__file__, f"steps-{net}", exact=True, entries=True) for net in WIDTHS}
 
 
 # Adapters.
@@ -107,7 +108,7 @@ def test_parameters_after_three_steps(net, variant, precision):
     before, after, *losses, correct = trained(net, variant, precision)
     found = statistics(before, after)
     losses = [*(golden.digits(loss) for loss in losses), int(correct.sum())]
-    wanted = dict(golden.wanted(f"steps-{net}.json", f"{variant} {precision}", found | {"loss": losses}))
+    wanted = dict(kept[net].wanted(f"{variant} {precision}", found | {"loss": losses}))
     assert losses[:2] == pytest.approx(wanted.pop("loss")[:2], rel=1e-4 if precision == "float32" else 2e-3)
     shapes, theirs = ({name: leaf[0] for name, leaf in tree.items()} for tree in (found, wanted))
     assert shapes == theirs
