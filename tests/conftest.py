@@ -1,14 +1,20 @@
 """Eight CPU devices, strict promotion of ranks, and warnings as errors, for every test."""
 
 import os
+import shutil
 
 import jax
 import pytest
 
 from lgnn_jax import _smoothing
 
-# Most of a test's time is compiling: a third less without LLVM's optimisations. Read when JAX starts its devices.
-os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', '')}"
+# Most of a test's time is compiling: a third less without LLVM's optimisations, and half of the rest without
+# fusions written in MLIR, which newer versions have alone; they end at a flag that they do not know. Read when JAX
+# starts its devices, and by the processes that tests start.
+FAST = ["--xla_backend_optimization_level=0"]
+if jax.__version_info__ < (0, 12):
+    FAST.append("--xla_cpu_use_fusion_emitters=false")
+os.environ["XLA_FLAGS"] = " ".join([*FAST, os.environ.get("XLA_FLAGS", "")])
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -37,21 +43,60 @@ SMALL = {"width": 0.0625, "epochs": 3, "batch": 32, "weight_decay": 0.05}
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory):
-    """The folder of short runs of the digits, baseline and constant, with their configurations and folders."""
-    from rich.console import Console
+def finished(tmp_path_factory, worker_id):
+    """The folder of short runs of the digits, baseline and constant, with their configurations and folders.
+
+    The first of pytest's workers that wants them makes them, the others wait and copy.
+    """
+    from filelock import FileLock
 
     from experiments import data as datasets
     from experiments.config import configure
+
+    data = datasets.load("digits")
+    configs = {
+        variant: [configure(data, variant=variant, **SMALL)[0]] for variant in ("baseline", "constant")
+    }
+    own = tmp_path_factory.getbasetemp()
+    shared = (own if worker_id == "master" else own.parent) / "finished"
+    with FileLock(f"{shared}.lock"):
+        if not shared.exists():
+            _make_runs([config for (config,) in configs.values()], data, own / "made")
+            (own / "made").rename(shared)
+    out = tmp_path_factory.mktemp("runs") / "runs"
+    shutil.copytree(shared, out)
+    return out, configs, {variant: [out / config.name] for variant, (config,) in configs.items()}
+
+
+def _make_runs(configs, data, out):
+    from rich.console import Console
+
     from experiments.run.progress import Reporter
     from experiments.run.step import PlacedData, Trainer
     from experiments.train import run
 
-    out, data = tmp_path_factory.mktemp("runs"), datasets.load("digits")
-    placed, configs, folders = PlacedData(data), {}, {}
-    with Reporter(2, 1, Console(quiet=True)) as progress:
-        for variant in ("baseline", "constant"):
-            config, _ = configure(data, variant=variant, **SMALL)
-            configs[variant] = [config]
-            folders[variant] = [run(Trainer(config, placed), 0, out, progress)]
-    return out, configs, folders
+    placed = PlacedData(data)
+    with Reporter(len(configs), 1, Console(quiet=True)) as progress:
+        for config in configs:
+            run(Trainer(config, placed), 0, out, progress)
+
+
+@pytest.fixture
+def shallow(monkeypatch):
+    """VGG-11 has two convolutions and WRN-16-8 a block in each group, which compile in a moment."""
+    from experiments import config
+    from experiments.models import vgg, wrn
+
+    monkeypatch.setitem(vgg.LAYERS, "vgg11", (64, "M", 64, "M", "M", "M", "M"))
+    monkeypatch.setitem(wrn.SIZES, "wrn16-8", (1, 8))
+    config._parameter_shapes.cache_clear()
+    yield
+    config._parameter_shapes.cache_clear()
+
+
+@pytest.fixture(params=["shallow", pytest.param("whole", marks=pytest.mark.slow)])
+def depth(request):
+    """The networks with a layer of every kind, and as they are."""
+    if request.param == "shallow":
+        request.getfixturevalue("shallow")
+    return request.param

@@ -14,7 +14,6 @@ from experiments import config as configs
 from experiments.benchmark import __main__ as benchmark
 from experiments.benchmark import noise, peer_nets, profile, timing, train
 from experiments.config import configure
-from experiments.models import vgg
 from experiments.run.augment import PAD
 
 TINY = ["--width", "0.0625", "--batch", "8", "--inference-batch", "8", "--repeats", "2"]
@@ -33,15 +32,6 @@ def torch():
 def without_torch(monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else find(name))
-
-
-@pytest.fixture
-def shallow(monkeypatch):
-    """VGG-11 has two convolutions, which compile in a moment."""
-    monkeypatch.setitem(vgg.LAYERS, "vgg11", (64, "M", 64, "M", "M", "M", "M"))
-    configs._parameter_shapes.cache_clear()
-    yield
-    configs._parameter_shapes.cache_clear()
 
 
 def tables(monkeypatch, capsys, *options):

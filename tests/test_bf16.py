@@ -21,7 +21,7 @@ def types(tree):
     return {leaf.dtype for leaf in jax.tree.leaves(tree)}
 
 
-def test_a_step_keeps_everything_in_float32():
+def test_a_step_keeps_everything_in_float32(shallow):
     data = pictures()
     config, _ = configure(data, width=0.0625, batch=16, epochs=2, precision="bf16")
     trainer = Trainer(config, PlacedData(data))
@@ -61,7 +61,7 @@ def test_layers_compute_in_bfloat16_and_scores_come_in_float32(net, width):
 
 
 @pytest.mark.parametrize("net, width", NETS)
-def test_gradients_point_where_those_of_float32_do(net, width):
+def test_gradients_point_where_those_of_float32_do(net, width, depth):
     draw = np.random.default_rng(0)
     x = jnp.asarray(draw.standard_normal((32, 32, 32, 3)), jnp.float32)
     labels = jnp.asarray(draw.integers(0, 7, 32))

@@ -55,8 +55,18 @@ def test_scopes_touch_the_papers_convolutions(net, blocks, counts):
     assert {scope: len(smoothed(net, scope)) for scope in counts} == counts
 
 
+@pytest.mark.parametrize("net", ["vgg11", "wrn16-8"])
+def test_the_first_forward_pass_gives_scores_and_statistics(net, shallow):
+    check_forward_pass(net)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("net", models.NETS)
-def test_the_first_forward_pass_gives_scores_and_statistics(net):
+def test_so_does_that_of_the_whole_nets(net):
+    check_forward_pass(net)
+
+
+def check_forward_pass(net):
     module = models.build(net, 7, width=0.0625)
     x = jnp.asarray(np.random.default_rng(0).standard_normal((4, 32, 32, 3)), jnp.float32)
 

@@ -17,6 +17,7 @@ from experiments.run.step import (
     Totals,
     Trainer,
     TrainState,
+    initial_variables,
     keys,
     make_step,
     order,
@@ -57,7 +58,7 @@ def trained(net, width, steps, devices, batch=16, sync_bn=True):
     chosen = jax.local_devices()[:devices]
     run = jax.pmap(step, AXIS, in_axes=(None, None, None, 0), out_axes=None, devices=chosen)
     drawn = keys(0)
-    variables = plain.init(drawn.init, jnp.zeros((1, 32, 32, 3)), train=False)
+    variables = initial_variables(plain, drawn.init)
     params = variables["params"]
     state = TrainState(jnp.int32(0), params, variables["batch_stats"], tx.init(params), Totals.zero())
     statistics = (jnp.full(3, 0.5), jnp.full(3, 0.3))
@@ -70,20 +71,22 @@ def trained(net, width, steps, devices, batch=16, sync_bn=True):
 
 
 @pytest.mark.parametrize("net, width", [("vgg11", 0.0625), ("wrn16-8", 0.03125)])
-def test_eight_devices_with_shared_statistics_train_as_one(net, width):
+def test_eight_devices_with_shared_statistics_train_as_one(net, width, depth):
     """Dropout, crops and flips included; plain SGD, which a factor in the gradient would not escape."""
     one, eight = (trained(net, width, 2, devices) for devices in (1, 8))
+    atol = {"shallow": 1e-6, "whole": 2e-4}[depth]  # Rounding grows from layer to layer.
     flat = jax.tree_util.tree_leaves_with_path((one.params, one.batch_stats))
     for (path, a), b in zip(flat, jax.tree.leaves((eight.params, eight.batch_stats)), strict=True):
-        np.testing.assert_allclose(a, b, atol=2e-4, err_msg=jax.tree_util.keystr(path))
+        np.testing.assert_allclose(a, b, atol=atol, err_msg=jax.tree_util.keystr(path))
     assert one.totals.examples == eight.totals.examples == 32
     assert one.totals.loss == pytest.approx(float(eight.totals.loss), rel=1e-4)
     assert int(one.step) == int(eight.step) == 2
 
 
-def test_statistics_of_each_replica_differ_from_shared_ones():
+def test_statistics_of_each_replica_differ_from_shared_ones(shallow):
     own, shared = (trained("vgg11", 0.0625, 1, 8, sync_bn=sync).params for sync in (False, True))
-    assert np.abs(own["conv_0"]["kernel"] - shared["conv_0"]["kernel"]).max() > 1e-4
+    differences = jax.tree.map(lambda a, b: np.abs(a - b).max(), own, shared)
+    assert max(jax.tree.leaves(differences)) > 1e-3
 
 
 @functools.cache
@@ -93,7 +96,7 @@ def trainer(variant="constant", **overrides):
     return Trainer(config, PlacedData(data))
 
 
-def test_data_and_state_stay_on_the_devices():
+def test_data_and_state_stay_on_the_devices(shallow):
     made = trainer()
     state, drawn = made.start(0)
     batches = order(0, 0, 64, 16)
@@ -105,7 +108,7 @@ def test_data_and_state_stay_on_the_devices():
     assert int(state.step) == 4
 
 
-def test_every_test_picture_is_counted_once():
+def test_every_test_picture_is_counted_once(shallow):
     made = trainer()
     state, _ = made.start(1)
     data = pictures()
@@ -122,14 +125,14 @@ def test_every_test_picture_is_counted_once():
         assert loss == pytest.approx(float(losses.mean()), rel=1e-4)
 
 
-def test_the_start_is_the_same_for_every_variant_and_another_for_every_seed():
+def test_the_start_is_the_same_for_every_variant_and_another_for_every_seed(shallow):
     first, second = trainer("baseline"), trainer("constant")
     a, b, c = first.start(0)[0].params, second.start(0)[0].params, first.start(1)[0].params
     jax.tree.map(np.testing.assert_array_equal, a, b)
     assert (np.asarray(a["conv_0"]["kernel"]) != np.asarray(c["conv_0"]["kernel"])).all()
 
 
-def test_decay_and_momentum_come_after_smoothing():
+def test_decay_and_momentum_come_after_smoothing(shallow):
     """A step of the trainer's optimizer against its parts, with a gradient of zero: only decay is left."""
     made = trainer("constant")
     state, _ = made.start(0)

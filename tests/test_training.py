@@ -96,7 +96,7 @@ def test_the_digest_sees_names_shapes_and_every_bit():
     assert len({params_digest(tree) for tree in (first, *others)}) == 4
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_what_is_there(tmp_path):
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_what_is_there(shallow, tmp_path):
     data = datasets.load("digits")
     config, _ = configure(data, variant="constant", **SMALL | {"lr": 1e30})
     trainer = Trainer(config, PlacedData(data))
