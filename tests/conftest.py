@@ -82,16 +82,12 @@ def _make_runs(configs, data, out):
 
 
 @pytest.fixture
-def shallow(monkeypatch):
-    """VGG-11 has two convolutions and WRN-16-8 a block in each group, which compile in a moment."""
-    from experiments import config
-    from experiments.models import vgg, wrn
+def shallow():
+    """Networks have few layers, which compile in a moment."""
+    from tests import shallow
 
-    monkeypatch.setitem(vgg.LAYERS, "vgg11", (64, "M", 64, "M", "M", "M", "M"))
-    monkeypatch.setitem(wrn.SIZES, "wrn16-8", (1, 8))
-    config._parameter_shapes.cache_clear()
-    yield
-    config._parameter_shapes.cache_clear()
+    with shallow.networks():
+        yield
 
 
 @pytest.fixture(params=["shallow", pytest.param("whole", marks=pytest.mark.slow)])

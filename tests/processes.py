@@ -8,15 +8,15 @@ import sys
 import time
 
 # A run that is over in seconds once it is compiled.
-TINY = ["--width", "0.0625", "--batch", "32", "--weight-decay", "0.05"]
+TINY = ["--width", "0.0625", "--batch", "32", "--weight-decay", "0.0005"]
 _PATIENCE = 300
 
 
 def start(*arguments, devices=1):
-    """``python -m experiments...`` on a number of CPU devices, its output kept."""
+    """``python -m experiments...`` with shallow networks on a number of CPU devices, its output kept."""
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices), "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(
-        [sys.executable, "-m", *map(str, arguments)],
+        [sys.executable, "-m", "tests.shallow", *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

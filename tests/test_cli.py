@@ -160,10 +160,9 @@ def test_what_is_given_reaches_the_configuration(tmp_path, monkeypatch, capsys):
 
 
 def launch(command, *arguments, cache):
-    """A command in a process of its own, on one device, compiled in half the time."""
+    """A command in a process of its own, on one device, compiled as tests are."""
     name = f"experiments.{command.__name__.split('.')[-1]}"
     environment = os.environ | {"LGNN_JAX_CACHE": str(cache), "COLUMNS": "100"}
-    environment |= {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
     environment.pop("PYTHONWARNINGS", None)
     return subprocess.run(
         [sys.executable, "-m", name, *map(str, arguments)],
@@ -196,12 +195,20 @@ def colours(tmp_path_factory):
     return folder
 
 
-def test_a_training_from_the_command_line(colours, tmp_path):
-    arguments = (*SMALL, "--data", f"folder:{colours}", "--variant", "constant", "--out", tmp_path / "runs")
-    done = launch(train, *arguments, cache=tmp_path)
+@pytest.fixture(scope="module")
+def trained(colours, tmp_path_factory):
+    """A run from the command line: its folder of runs, its arguments and how it ended."""
+    out = tmp_path_factory.mktemp("trained")
+    arguments = (*SMALL, "--data", f"folder:{colours}", "--out", out / "runs")
+    done = launch(train, *arguments, "--variant", "constant", cache=out)
     assert done.returncode == 0, done.stderr
+    return out, arguments, done
+
+
+def test_a_training_from_the_command_line(trained):
+    out, arguments, done = trained
     folder = pathlib.Path(done.stdout.splitlines()[-1])
-    assert done.stdout == f"{folder}\n" and folder.parent == tmp_path / "runs"
+    assert done.stdout == f"{folder}\n" and folder.parent == out / "runs"
     assert "40 training and 10 test pictures, 2 classes" in done.stderr
     config, summary = (json.loads((folder / f"{name}.json").read_text()) for name in ("config", "summary"))
     assert config == summary["config"] and (config["net"], config["batch"]) == ("vgg11", 8)
@@ -211,15 +218,17 @@ def test_a_training_from_the_command_line(colours, tmp_path):
     assert len(summary["params_digest"]) == 64 and set(summary["params_digest"]) <= set("0123456789abcdef")
 
     written = (folder / "summary.json").read_bytes()
-    again = launch(train, *arguments, cache=tmp_path)
+    again = launch(train, *arguments, "--variant", "constant", cache=out)
     assert (again.returncode, again.stdout) == (0, done.stdout), again.stderr
     assert "finished before" in again.stderr and (folder / "summary.json").read_bytes() == written
 
 
-def test_a_comparison_from_the_command_line(colours, tmp_path):
-    arguments = (*SMALL, "--data", f"folder:{colours}", "--out", tmp_path / "runs")
-    done = launch(reproduce, *arguments, "--variants", "baseline,constant", "--seeds", 1, cache=tmp_path)
+def test_a_comparison_from_the_command_line(trained):
+    """Of the run that is there and one that it makes."""
+    out, arguments, _ = trained
+    done = launch(reproduce, *arguments, "--variants", "baseline,constant", "--seeds", 1, cache=out)
     assert done.returncode == 0, done.stderr
+    assert done.stderr.count("finished before") == 1 and done.stderr.count("test accuracy") == 1
     *table, last = done.stdout.splitlines()
     folder = pathlib.Path(last)
     assert "\n".join(table).strip() == (folder / "table.md").read_text().strip()
@@ -229,7 +238,7 @@ def test_a_comparison_from_the_command_line(colours, tmp_path):
     for name in ("first_layer", "correlations", "organisation"):
         with Image.open(folder / f"{name}.png") as picture:
             assert min(picture.size) > 100
-    assert len(list((tmp_path / "runs").glob("*/summary.json"))) == 2
+    assert len(list((out / "runs").glob("*/summary.json"))) == 2
 
 
 @pytest.mark.slow

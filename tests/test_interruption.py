@@ -2,6 +2,7 @@
 
 import json
 import signal
+import subprocess
 
 import numpy as np
 import pytest
@@ -28,9 +29,23 @@ def summary(out):
     return json.loads(path.read_text())
 
 
-def test_a_run_that_is_killed_ends_bit_for_bit_as_one_that_is_not(tmp_path):
+@pytest.fixture
+def shallow_soak(monkeypatch):
+    """The processes that ``soak`` starts have networks of few layers."""
+    popen = subprocess.Popen
+
+    def start(command, **options):
+        assert command[1] == "-m"
+        return popen([command[0], "-m", "tests.shallow", *command[2:]], **options)
+
+    monkeypatch.setattr(soak.subprocess, "Popen", start)
+
+
+def test_a_run_that_is_killed_ends_bit_for_bit_as_one_that_is_not(shallow_soak, tmp_path):
     """By SIGKILL at any time and inside a save; the log has every epoch once."""
-    kills, same = soak.soak([*TINY, "--epochs", "8"], tmp_path, kills=2, interval=0.5)
+    kills, same = soak.soak(
+        [*TINY, "--width", "0.25", "--lr", "0.01", "--epochs", "16"], tmp_path, kills=2, interval=0.5
+    )
     assert same and len(kills) == 2
     assert kills[1].inside_a_save and all(kill.kept <= kill.reached for kill in kills)
     assert max(kill.kept for kill in kills) > 0
@@ -40,7 +55,8 @@ def test_a_run_that_is_killed_ends_bit_for_bit_as_one_that_is_not(tmp_path):
     ]
     for line in sum(lines, []):
         del line["images_per_second"]
-    assert lines[0] == lines[1] and [line["epoch"] for line in lines[0]] == list(range(1, 9))
+    assert lines[0][-1]["train_loss"] < 0.9 * lines[0][0]["train_loss"]
+    assert lines[0] == lines[1] and [line["epoch"] for line in lines[0]] == list(range(1, 17))
     assert not list(tmp_path.glob("*/*/checkpoints"))
     text = soak.report(kills, same)
     assert "| SIGKILL inside a save | " in text and "bit for bit" in text

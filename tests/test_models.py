@@ -12,8 +12,9 @@ from experiments.models import common, patches, products, winograd, wrn
 from lgnn_jax import ConvLayout
 
 
-def shapes(net, classes=100, width=1.0):
-    module = models.build(net, classes, width)
+@functools.cache
+def shapes(net):
+    module = models.build(net)
     return jax.eval_shape(
         lambda x: module.init(jax.random.key(0), x, train=False), jnp.zeros((1, 32, 32, 3))
     )
