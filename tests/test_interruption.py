@@ -1,6 +1,7 @@
 """Runs in processes of their own, as a user starts, kills and shares them."""
 
 import json
+import os
 import signal
 import subprocess
 
@@ -17,8 +18,10 @@ TINY = processes.TINY
 
 @pytest.fixture(autouse=True, scope="module")
 def compiled_once(tmp_path_factory):
-    """Processes find what others have compiled, and compile in less time what runs for a few seconds."""
+    """Processes find what others have compiled; with LLVM's optimisations a step takes an eighth of the time."""
+    flags = os.environ["XLA_FLAGS"].replace("--xla_backend_optimization_level=0", "")
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XLA_FLAGS", flags)
         patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
         patch.setenv("JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS", "0")
         yield
@@ -43,9 +46,8 @@ def shallow_soak(monkeypatch):
 
 def test_a_run_that_is_killed_ends_bit_for_bit_as_one_that_is_not(shallow_soak, tmp_path):
     """By SIGKILL at any time and inside a save; the log has every epoch once."""
-    kills, same = soak.soak(
-        [*TINY, "--width", "0.25", "--lr", "0.01", "--epochs", "16"], tmp_path, kills=2, interval=0.5
-    )
+    run = [*TINY, "--width", "0.125", "--lr", "0.01", "--epochs", "8"]
+    kills, same = soak.soak(run, tmp_path, kills=2, interval=0.25)
     assert same and len(kills) == 2
     assert kills[1].inside_a_save and all(kill.kept <= kill.reached for kill in kills)
     assert max(kill.kept for kill in kills) > 0
@@ -55,8 +57,8 @@ def test_a_run_that_is_killed_ends_bit_for_bit_as_one_that_is_not(shallow_soak, 
     ]
     for line in sum(lines, []):
         del line["images_per_second"]
-    assert lines[0][-1]["train_loss"] < 0.9 * lines[0][0]["train_loss"]
-    assert lines[0] == lines[1] and [line["epoch"] for line in lines[0]] == list(range(1, 17))
+    assert lines[0][-1]["train_loss"] < 0.95 * lines[0][0]["train_loss"]
+    assert lines[0] == lines[1] and [line["epoch"] for line in lines[0]] == list(range(1, 9))
     assert not list(tmp_path.glob("*/*/checkpoints"))
     text = soak.report(kills, same)
     assert "| SIGKILL inside a save | " in text and "bit for bit" in text
@@ -148,7 +150,8 @@ def test_two_hosts_make_the_run_of_one_and_the_first_one_alone_writes(tmp_path):
     )
 
 
-@pytest.mark.parametrize("lost", [1, pytest.param(0, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", [0, 1])
 def test_the_loss_of_a_host_ends_the_other_with_a_message(tmp_path, lost):
     run = ["experiments.train", *TINY, "--epochs", 200, "--out", tmp_path, "--checkpoint-every", 0.5]
     both = hosts(*run)

@@ -45,7 +45,12 @@ MODES = {
     "no jit": (jax.disable_jit,),
     "debug NaNs": (lambda: jax.debug_nans(True),),
 }
-MODES["x64, strict promotion, debug NaNs"] = sum((MODES[n] for n in MODES if n != "no jit"), ())
+TOGETHER = "x64, strict promotion, debug NaNs"
+MODES[TOGETHER] = sum((MODES[n] for n in MODES if n != "no jit"), ())
+# By default what can be on at once is; each by itself tells which of them fails.
+CHOSEN = [
+    pytest.param(mode, marks=[pytest.mark.slow] * (mode not in (TOGETHER, "no jit"))) for mode in MODES
+]
 
 
 def key():
@@ -222,7 +227,7 @@ def ordinary(name):
     return called(name)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", CHOSEN)
 @pytest.mark.parametrize("name", CALLS)
 def test_it_works_in_every_mode(name, mode):
     expected = ordinary(name)

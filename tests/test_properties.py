@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("form")
 
 # A fixed set of examples: every one compiles a program, and a failure must come back.
 some = hypothesis.settings(
-    max_examples=12,
+    max_examples=8,
     deadline=None,
     derandomize=True,
     suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
