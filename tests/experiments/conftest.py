@@ -1,0 +1,69 @@
+"""What tests of the experiments share: short runs, and networks of few layers."""
+
+import shutil
+
+import pytest
+from filelock import FileLock
+from rich.console import Console
+
+from experiments import data as datasets
+from experiments.config import configure
+from experiments.run.progress import Reporter
+from experiments.run.step import PlacedData, Trainer
+from experiments.train import run
+from tests.experiments import shallow as few_layers
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory):
+    """Decoded pictures are cached in a folder of the test run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LGNN_JAX_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+# Runs that are over in seconds: what they find out is for other tests.
+SMALL = {"width": 0.0625, "epochs": 3, "batch": 32, "weight_decay": 0.05}
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, worker_id):
+    """The folder of short runs of the digits, baseline and constant, with their configurations and folders.
+
+    The first of pytest's workers that wants them makes them, the others wait and copy.
+    """
+    data = datasets.load("digits")
+    configs = {
+        variant: [configure(data, variant=variant, **SMALL)[0]] for variant in ("baseline", "constant")
+    }
+    own = tmp_path_factory.getbasetemp()
+    shared = (own if worker_id == "master" else own.parent) / "finished"
+    with FileLock(f"{shared}.lock"):
+        if not shared.exists():
+            _make_runs([config for (config,) in configs.values()], data, own / "made")
+            (own / "made").rename(shared)
+    out = tmp_path_factory.mktemp("runs") / "runs"
+    shutil.copytree(shared, out)
+    return out, configs, {variant: [out / config.name] for variant, (config,) in configs.items()}
+
+
+def _make_runs(configs, data, out):
+    placed = PlacedData(data)
+    with Reporter(len(configs), 1, Console(quiet=True)) as progress:
+        for config in configs:
+            run(Trainer(config, placed), 0, out, progress)
+
+
+@pytest.fixture
+def shallow():
+    """Networks have few layers, which compile in a moment."""
+    with few_layers.networks():
+        yield
+
+
+@pytest.fixture(params=["shallow", pytest.param("whole", marks=pytest.mark.slow)])
+def depth(request):
+    """The networks with a layer of every kind, and as they are."""
+    if request.param == "shallow":
+        request.getfixturevalue("shallow")
+    return request.param

@@ -1,0 +1,427 @@
+"""The atlas: its data, and the page in a real headless browser."""
+
+import base64
+import json
+import pathlib
+import re
+import shutil
+import types
+
+import jax
+import numpy as np
+import pytest
+
+from lgnn_jax import Grid, topography
+from lgnn_jax.inspect import accumulate, atlas
+
+pytest.importorskip("PIL")
+NAMES = ['"><img src=x onerror=alert(1)>', "</script><script>alert(2)</script>", "tabby & 'cat' – 猫"]
+GRIDS = {"first": Grid((4, 2)), "second": Grid((4, 3))}
+SCORE = {"value": 0.4, "null_mean": 0.0, "null_low": -0.1, "null_high": 0.1, "z": 8.0}
+
+
+def network(title, seed, **options):
+    """A network of random projections of random pictures, the eighth unit of its first layer constant."""
+    draw = np.random.default_rng(seed)
+    images = np.random.default_rng(9).random((30, 4, 4, 3), np.float32)
+    labels = np.arange(30) % 3
+    images[labels == 1] *= 0.5
+    kernels = {
+        "first": draw.standard_normal((1, 1, 3, 8)),
+        "second": draw.standard_normal((1, 1, 3, 12)),
+    }
+    kernels["first"][..., 7] = 0
+    found = accumulate(
+        lambda x: {name: x @ kernel[0, 0] for name, kernel in kernels.items()},
+        images,
+        labels,
+        classes=3,
+        top=4,
+    )
+    made = types.SimpleNamespace(
+        units=np.arange(12), images=draw.random((12, 16, 16, 3)), dead=np.arange(12) == 3
+    )
+    layers = [
+        atlas.layer("first", kernels["first"], GRIDS["first"], found["first"], scores={"order": SCORE}),
+        atlas.layer(
+            "second",
+            kernels["second"],
+            GRIDS["second"],
+            found["second"],
+            visualisation=made,
+            scores={"order": SCORE, "other": {"undefined": "for a reason"}},
+        ),
+    ]
+    return atlas.Network(
+        title, layers, np.array([0.5, 0.25, 1.0]), {"test accuracy": "58 %"}, **options
+    ), images
+
+
+def write(folder, count=2):
+    """The page of one or two networks, with the networks."""
+    made = [network(title, seed) for seed, title in enumerate(("baseline", "LGNN"))][:count]
+    page = folder / "atlas.html"
+    atlas.write(
+        page,
+        [net for net, _ in made],
+        images=made[0][1],
+        class_names=NAMES,
+        superclass_names=["all of them", "<b>rest</b>"],
+        superclass_of=[0, 0, 1],
+        threshold=2.0,
+        title="An <atlas>",
+    )
+    return page, [net for net, _ in made]
+
+
+def blocks(page):
+    """The JSON of the page by element."""
+    found = re.findall(
+        r'<script type="application/json" id="([^"]+)">(.*?)</script>', page.read_text(), re.S
+    )
+    return {name: json.loads(text) for name, text in found}
+
+
+def unpack(packed):
+    codes = np.frombuffer(base64.b64decode(packed["data"]), packed["type"]).reshape(packed["shape"])
+    undefined = {"int8": -128, "int16": -32768}.get(packed["type"])
+    values = packed.get("offset", 0) + packed.get("scale", 1) * codes
+    return np.where(codes == undefined, np.nan, values)
+
+
+def test_data_are_what_the_networks_hold(tmp_path):
+    page, networks = write(tmp_path)
+    found = blocks(page)
+    overview = found["atlas"]
+    assert overview["classes"] == NAMES and overview["superclass_of"] == [0, 0, 1]
+    assert [net["title"] for net in overview["networks"]] == ["baseline", "LGNN"]
+    assert overview["networks"][1]["class_accuracy"] == [0.5, 0.25, 1.0]
+    used = np.unique(np.concatenate([one.top_images.ravel() for net in networks for one in net.layers]))
+    assert found["images"]["count"] == len(used)
+    for index, one in enumerate(networks[1].layers):
+        block = found[f"layer-1-{index}"]
+        lower = np.tril_indices(one.grid.units)
+        for name, matrix in (("correlations", one.correlations), ("cosines", one.cosines)):
+            np.testing.assert_allclose(unpack(block[name]), matrix[lower], atol=0.5 / 127 + 1e-6)
+        t = np.concatenate([one.selectivity, one.statistics.selectivity([0, 0, 1], constant="nan")])
+        np.testing.assert_allclose(unpack(block["t"]), t, atol=block["t"]["scale"])
+        means = np.concatenate(
+            [one.class_means, one.statistics.grouped_means([0, 0, 1]), one.statistics.mean[None]]
+        )
+        np.testing.assert_allclose(unpack(block["means"]), means, atol=block["means"]["scale"])
+        tops = unpack(block["top_images"]).astype(int)
+        np.testing.assert_array_equal(used[tops], one.top_images)
+        for label, members in block["regions"]:
+            assert (t[label, members] > 2.0).all()
+    assert found["layer-0-0"]["constant"] == [7] and 7 in found["layer-0-0"]["dead"]
+    assert found["layer-0-0"]["pictures"]["source"] == "weights"
+    assert found["layer-0-1"]["dead"] == [3] and found["layer-0-1"]["pictures"]["source"] == "visualisation"
+    assert found["layer-0-1"]["scores"]["other"] == {"undefined": "for a reason"}
+
+
+def test_pictures_are_as_they_were_given(tmp_path):
+    import io
+
+    from PIL import Image
+
+    page, (net,) = write(tmp_path, count=1)
+    about = blocks(page)["layer-0-1"]["pictures"]
+    sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(about["data"]))), np.float64) / 255
+    assert (about["count"], about["height"], about["width"]) == (12, 16, 16)
+    row, column = divmod(5, about["columns"])
+    shown = sheet[16 * row : 16 * row + 16, 16 * column : 16 * column + 16]
+    given = net.layers[1].images[5]
+    # Lossy: of noise, the means of 8x8 pixels remain.
+    means = [x.reshape(2, 8, 2, 8, 3).mean((1, 3)) for x in (shown, given)]
+    np.testing.assert_allclose(*means, atol=0.1)
+
+
+def test_the_files_of_the_script_are_all_on_the_page(tmp_path):
+    page, _ = write(tmp_path)
+    text, folder = page.read_text(), pathlib.Path(atlas.__file__).parent / "web"
+    files = sorted(folder.glob("*.js"))
+    assert files and all(text.count(file.read_text()) == 1 for file in files)
+    assert text.count("<script>") == 1
+
+
+def test_the_schema_names_every_field(tmp_path):
+    text = (pathlib.Path(__file__).parents[3] / "docs" / "atlas.md").read_text()
+    page, _ = write(tmp_path)
+
+    def fields(value):
+        if isinstance(value, dict):
+            for name, inner in value.items():
+                yield name
+                yield from fields(inner)
+        elif isinstance(value, list) and value:
+            yield from fields(value[0])
+
+    own = {"first", "second", "order", "other", "undefined", "baseline", "LGNN"}  # Names of this test's.
+    found = {name for block in blocks(page).values() for name in fields(block)} - own
+    assert found and not [name for name in sorted(found) if f"`{name}`" not in text]
+
+
+def test_wrong_input_says_what_to_do(tmp_path):
+    (net, images), (other, _) = network("one", 0), network("two", 1)
+    page = tmp_path / "atlas.html"
+
+    def attempt(networks=(net,), images=images, class_names=NAMES, **options):
+        atlas.write(page, networks, images=images, class_names=class_names, **options)
+
+    for arguments, words in (
+        ({"networks": []}, "one network or two"),
+        ({"networks": [net, net]}, "Both networks are called 'one'"),
+        ({"networks": [net, atlas.Network("two", other.layers[:1])]}, "same layers"),
+        ({"images": images[:5]}, "must be the 30 test images"),
+        ({"images": 2 * images}, "must be in \\[0, 1\\]"),
+        ({"class_names": ["a"]}, "must name the 3 classes"),
+        ({"superclass_names": ["a"], "superclass_of": [0, 0, 1]}, "superclass_of must hold"),
+        ({"threshold": float("nan")}, "threshold must be a finite t"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            attempt(**arguments)
+    statistics = net.layers[1].statistics
+    few = types.SimpleNamespace(units=np.arange(3), images=np.zeros((3, 2, 2, 3)), dead=np.zeros(3, bool))
+    for arguments, options, words in (
+        (("x", None, Grid((5, 2)), statistics), {}, "12 units"),
+        (("x", None, Grid((2, 2, 3)), statistics), {}, "one or two dimensions"),
+        (("x", None, Grid((4, 3)), statistics), {"visualisation": few}, "Visualise all channels"),
+        (("x", None, Grid((4, 3)), statistics), {"scores": {"order": 3.0}}, "must be a Score"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            atlas.layer(*arguments, **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_scores_are_read_whether_they_are_fresh_or_from_a_file_of_before(tmp_path):
+    """Files of before have no p; scores may also come with the filters' cosines of OIHW kernels."""
+    net, images = network("one", 0)
+    statistics, kernel = net.layers[1].statistics, np.random.default_rng(0).standard_normal((1, 1, 3, 12))
+    similarity, grid = topography.cosines(kernel), GRIDS["second"]
+    score = topography.neighbour_cosine(similarity, grid, key=jax.random.key(0), permutations=20)
+    before = {name: value for name, value in score.summary().items() if name != "p"}
+    for given in (score, score.summary(), before):
+        scores = {"weights: neighbour cosine": given, "mine": SCORE}
+        shown = atlas.layer("second", kernel, grid, statistics, scores=scores)
+        kept = shown.scores["weights: neighbour cosine"]
+        assert kept == {name: before[name] for name in ("value", "null_mean", "null_low", "null_high", "z")}
+    oihw = atlas.layer("second", kernel.transpose(3, 2, 0, 1), grid, statistics, axis=0)
+    np.testing.assert_array_equal(oihw.images, shown.images)
+    np.testing.assert_allclose(oihw.cosines, shown.cosines, atol=1e-6)
+    with pytest.raises(ValueError, match="kernel of 'second' of shape .* has 1 units on axis 0"):
+        atlas.layer("second", kernel, grid, statistics, axis=0)
+    page = tmp_path / "atlas.html"
+    atlas.write(page, [atlas.Network("one", [shown])], images=images, class_names=NAMES)
+    meanings = blocks(page)["atlas"]["metrics"]
+    name = "weights: neighbour cosine"
+    assert meanings == {name: topography.METRICS[name].meaning, "mine": ""}
+
+
+# The page in a browser.
+
+
+@pytest.fixture(scope="module")
+def driver():
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not chromium or not chromedriver:
+        pytest.skip("chromium and chromedriver are not installed")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for argument in (
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+    ):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    started = webdriver.Chrome(options=options, service=webdriver.ChromeService(chromedriver))
+    yield started
+    started.quit()
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("atlas"))[0]
+
+
+@pytest.fixture
+def browser(driver, page):
+    """The page, freshly opened."""
+    sized(driver, 1280, 800)
+    driver.get(page.as_uri())
+    assert script(driver, "return performance.getEntriesByName('interactive').length") == 1
+    yield driver
+    assert driver.get_log("browser") == []
+
+
+def sized(driver, width, height):
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+
+def script(driver, text, *arguments):
+    return driver.execute_script(text, *arguments)
+
+
+def all_of(driver, selector):
+    painted(driver)
+    return driver.find_elements("css selector", selector)
+
+
+def pick(driver, name, text):
+    """Clicks the radio button that reads ``text``."""
+    for label in all_of(driver, f"label:has(input[name={name}])"):
+        if label.text.startswith(text):
+            label.click()
+            return
+    raise AssertionError(f"no {name} called {text}")
+
+
+def choose(driver, select, text):
+    for option in all_of(driver, f"#{select} option"):
+        if option.get_attribute("textContent") == text:
+            option.click()
+            return
+    raise AssertionError(f"no {text!r} in {select}")
+
+
+def painted(driver):
+    """Waits for the frame after the next: the page paints once a frame."""
+    driver.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
+
+
+def pixels(driver):
+    """What the networks' grids show."""
+    painted(driver)
+    return script(
+        driver, "return [...document.querySelectorAll('.stage canvas')].map((c) => c.toDataURL())"
+    )
+
+
+def test_names_are_text_and_nothing_is_asked_for(browser):
+    options = [option.get_attribute("textContent") for option in all_of(browser, "#group option")]
+    assert set(NAMES) < set(options) and "<b>rest</b>" in options
+    choose(browser, "group", NAMES[0])
+    assert not all_of(browser, "img") and not all_of(browser, "b")
+    assert len(all_of(browser, "script:not([type])")) == 1
+    assert browser.title == "An <atlas>"
+    log = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = [
+        entry["params"]["request"]["url"] for entry in log if entry["method"] == "Network.requestWillBeSent"
+    ]
+    assert asked and all(url.startswith(("file:", "blob:", "data:")) for url in asked)
+
+
+def test_hovering_shows_what_is_alike_in_both_networks(browser):
+    from selenium.webdriver import ActionChains
+
+    pick(browser, "layer", "second")
+    before = pixels(browser)
+    cells = all_of(browser, "[role=gridcell]")
+    assert len(cells) == 2 * 12
+    ActionChains(browser).move_to_element(cells[5]).perform()
+    after = pixels(browser)
+    assert len(after) == 2 and all(x != y for x, y in zip(before, after, strict=True))
+    assert "5" in all_of(browser, "#panel-title")[0].text
+    tops = all_of(browser, "canvas.sheet")
+    assert len(tops) == 2 and "activate filter 5 most" in tops[0].get_attribute("aria-label")
+    pick(browser, "kind", "weights")
+    ActionChains(browser).move_to_element(cells[5]).perform()
+    assert pixels(browser) != after
+
+
+def test_a_class_and_the_difference_of_two(browser):
+    pick(browser, "layer", "second")
+    pick(browser, "cells", "colours")
+    choose(browser, "group", NAMES[1])
+    choose(browser, "other", "nothing")
+    one = pixels(browser)
+    assert NAMES[1] in all_of(browser, "#shown")[0].text
+    assert "25 % of its test images are recognised" in all_of(browser, "#panel")[0].text
+    choose(browser, "other", NAMES[2])
+    assert NAMES[2] in all_of(browser, "#shown")[0].text and pixels(browser) != one
+    choose(browser, "group", "<b>rest</b>")
+    assert "<b>rest</b>" in all_of(browser, "#shown")[0].text
+
+
+def test_regions_are_named_where_several_things_are_outlined(browser):
+    """A name hides squares, and the title has the only one there is."""
+
+    def names():
+        painted(browser)
+        return set(
+            script(
+                browser, "return [...document.querySelectorAll('.labels span')].map((e) => e.textContent)"
+            )
+        )
+
+    pick(browser, "layer", "second")
+    assert names()
+    choose(browser, "group", NAMES[1])
+    choose(browser, "other", "nothing")
+    assert not names()
+    choose(browser, "other", "all images")
+    assert not names()
+    choose(browser, "other", NAMES[2])
+    assert names() == {NAMES[1], NAMES[2]}
+
+
+def test_the_keyboard_alone(browser):
+    from selenium.webdriver import ActionChains, Keys
+
+    def press(*keys):
+        ActionChains(browser).send_keys(*keys).perform()
+        painted(browser)
+
+    def here():
+        return script(
+            browser,
+            "const e = document.activeElement; return [e.dataset.unit, e.getAttribute('aria-label')]",
+        )
+
+    pick(browser, "layer", "second")
+    script(browser, "document.activeElement.blur()")
+    for _ in range(60):
+        press(Keys.TAB)
+        if here()[0] is not None:
+            break
+    assert here()[0] == "0" and "row 0 column 0" in here()[1]
+    press(Keys.ARROW_RIGHT, Keys.ARROW_DOWN)
+    assert here()[0] == "4"
+    press(Keys.END)
+    assert here()[0] == "5"
+    press(Keys.ENTER)
+    assert [cell.get_attribute("data-unit") for cell in all_of(browser, "[aria-selected=true]")] == [
+        "5",
+        "5",
+    ]
+    press(Keys.ESCAPE)
+    assert not all_of(browser, "[aria-selected=true]")
+
+
+def test_a_screen_reader_hears_names(browser):
+    pick(browser, "layer", "second")
+    tree = browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+    names = {}
+    for node in tree:
+        role = node.get("role", {}).get("value")
+        names.setdefault(role, []).append(node.get("name", {}).get("value", ""))
+    assert len(names["gridcell"]) == 24 and all(name.startswith("filter ") for name in names["gridcell"])
+    assert any(name.endswith("dead") for name in names["gridcell"])
+    for role in ("combobox", "radio", "grid", "button"):
+        assert all(names.get(role, ["-"])), role
+    assert "main" in names and len(names["heading"]) > 4
+
+
+def test_a_phone_needs_no_sideways_scroll(browser, page):
+    sized(browser, 390, 844)
+    browser.get(page.as_uri())
+    assert script(browser, "return document.documentElement.scrollWidth") <= 390
+    cells = all_of(browser, "[role=gridcell]")
+    assert min(cell.size["width"] for cell in cells) >= 12
