@@ -52,24 +52,23 @@ def _shown(module: nn.Module) -> Callable[..., dict[str, jax.Array]]:
 
 
 def compact(scores: Mapping[str, Any]) -> dict[str, Any]:
-    """What a summary keeps of :func:`measure`: of every score its ``COLUMNS``, and scalars, to four digits."""
-    kinds = {name: metric.kind for name, metric in topography.METRICS.items()}
-    layers = {}
-    for layer, found in scores.items():
-        values = found["metrics"] | {name: found[name] for name, kind in kinds.items() if kind == "scalar"}
-        layers[layer] = {name: _digits(value) for name, value in values.items()}
-    return {"columns": COLUMNS, "layers": layers}
+    """What a summary keeps of :func:`measure`, to four digits: the layers, and a list over them of every number.
+
+    Of a score these are its ``COLUMNS``, of a scalar its value; None stands where a metric is not defined.
+    """
+    kept = {}
+    for name, metric in topography.METRICS.items():
+        if metric.kind == "score" and all(name in found["metrics"] for found in scores.values()):
+            of = [found["metrics"][name] for found in scores.values()]
+            kept[name] = {column: [_digits(score.get(column)) for score in of] for column in COLUMNS}
+        elif metric.kind == "scalar":
+            of = [found[name] for found in scores.values()]
+            values = [value.get("value") if isinstance(value, dict) else value for value in of]
+            kept[name] = {"value": list(map(_digits, values))}
+    return {"layers": list(scores), "metrics": kept}
 
 
 def _digits(value: Any) -> Any:
-    if isinstance(value, dict):
-        if "undefined" in value:
-            return None
-        if set(COLUMNS) <= value.keys():
-            return [_digits(value[name]) for name in COLUMNS]
-        return {name: _digits(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_digits(part) for part in value]
     return float(f"{value:.4g}") if isinstance(value, float | np.floating) else value
 
 
