@@ -84,8 +84,8 @@ class Golden:
     def _differences(self, found, kept, path):
         where = " / ".join(map(str, path))
         if isinstance(found, dict) and isinstance(kept, dict):
-            if list(found) != list(kept):
-                yield f"{where}: fields {list(found)}, were {list(kept)}"
+            if found.keys() != kept.keys():
+                yield f"{where}: fields {sorted(found)}, were {sorted(kept)}"
             for name in found.keys() & kept.keys():
                 yield from self._differences(found[name], kept[name], (*path, name))
         elif isinstance(found, list) and isinstance(kept, list):
