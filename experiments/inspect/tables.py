@@ -11,8 +11,8 @@ import numpy as np
 
 from experiments import data as datasets
 from experiments import nets
-from experiments.campaign import report
 from experiments.inspect.networks import PARTS, Network
+from experiments.markdown import table
 from experiments.run.progress import Reporter
 from lgnn_jax import Grid, topography
 from lgnn_jax.inspect import ResponseStatistics, magnitudes
@@ -119,7 +119,7 @@ def topography_table(
             for layer in first
         ]
         meaning = topography.METRICS[metric].meaning
-        lines += [f"### {metric}", "", meaning, "", *report.table(["layer", *scores], rows), ""]
+        lines += [f"### {metric}", "", meaning, "", *table(["layer", *scores], rows), ""]
     rows = [
         [
             nets.layer_name(layer),
@@ -134,7 +134,7 @@ def topography_table(
         "are alike), the share of filters that are (nearly) zero, and the units that never change.",
         "",
     ]
-    return "\n".join([*lines, *report.table(["layer", *scores], rows)]) + "\n"
+    return "\n".join([*lines, *table(["layer", *scores], rows)]) + "\n"
 
 
 def _cell(score: dict[str, Any]) -> str:
@@ -175,4 +175,4 @@ def magnitude_table(networks: dict[str, Network]) -> str:
         "under 1e-3 of the median",
         "exactly zero",
     ]
-    return "\n".join([_MAGNITUDES, "", *report.table(header, rows)]) + "\n"
+    return "\n".join([_MAGNITUDES, "", *table(header, rows)]) + "\n"
