@@ -17,10 +17,10 @@ from experiments import data as datasets
 from experiments import nets
 from experiments.benchmark import peer
 from experiments.benchmark.timing import machine
-from experiments.campaign import report
 from experiments.config import Run
 from experiments.errors import FailedRun, usage_errors
 from experiments.inspect.networks import own_data, read_config
+from experiments.markdown import quartiles, table
 from experiments.nets import vgg
 from experiments.run.augment import normalise
 from experiments.run.weights import load_weights
@@ -124,12 +124,12 @@ def feature_vis_command(
         f"{config.data.name}, "
         f"{count} of {subject.width} channels in a batch.",
         "",
-        *report.table(_COSTS, costs),
+        *table(_COSTS, costs),
         "",
         "The objective, median (quartiles) of the channels, and the share that reach what lucent's finished "
         "picture does:",
         "",
-        *report.table(["setting", "steps", "ours", "lucent", "ours reach", "lucent's reach"], curves),
+        *table(["setting", "steps", "ours", "lucent", "ours reach", "lucent's reach"], curves),
         sep="\n",
     )
 
@@ -318,8 +318,8 @@ def _cost_row(
     compiling = np.median(cost.compiling)
     return [
         form if "one" in form else f"{form} batched",
-        _quartiles(1e3 * cost.step),
-        "-" if single is None else _quartiles(single.step / cost.step) + " times",
+        quartiles(1e3 * cost.step),
+        "-" if single is None else quartiles(single.step / cost.step) + " times",
         f"{rate / steps:.1f}",
         at(0.5),
         at(0.9),
@@ -340,13 +340,8 @@ def _curve_rows(values: dict[str, dict[int, np.ndarray]], target: np.ndarray | N
     return [
         [
             str(steps),
-            *(_quartiles(values[maker][steps]) if maker in values else "-" for maker in ("ours", "lucent")),
+            *(quartiles(values[maker][steps]) if maker in values else "-" for maker in ("ours", "lucent")),
             *(reach(maker, steps) for maker in ("ours", "lucent")),
         ]
         for steps in values["ours"]
     ]
-
-
-def _quartiles(values: np.ndarray) -> str:
-    low, middle, high = np.quantile(values, (0.25, 0.5, 0.75))
-    return f"{middle:.2f} ({low:.2f}-{high:.2f})"

@@ -17,7 +17,7 @@ from jax import lax
 
 from experiments.benchmark import noise
 from experiments.benchmark.timing import Call, compiled, interleaved, machine
-from experiments.campaign import report
+from experiments.markdown import quartiles, table
 from experiments.nets import NETS, build
 from lgnn_jax import ConvLayout, Grid, lgnn
 
@@ -67,13 +67,13 @@ def filter_command(nets: str, repeats: int, batches: str, no_steps: bool) -> Non
             else {size: step_seconds(name, size) for size in (sizes if not index else sizes[-1:])}
         )
         rows.append(_row(name, cost, steps))
-        added = cost["added"][1]
+        added = np.median(cost["added"])
         for size, seconds in steps.items():
             lines.append(
                 f"{name}, batch {size}: a step takes {seconds:.2f} s, of which lgnn {added * 1e3:.1f} ms, "
                 f"{added / seconds:.2%}"
             )
-    print(f"{machine()}; median (quartiles) of {repeats}", "", *report.table(_HEADER, rows), sep="\n")
+    print(f"{machine()}; median (quartiles) of {repeats}", "", *table(_HEADER, rows), sep="\n")
     if lines:
         print(
             "",
@@ -98,25 +98,22 @@ _HEADER += ["of a step", "temporary", "compiling"]
 
 
 def _row(name: str, cost: dict[str, Any], steps: dict[int, float]) -> list[str]:
-    copy = cost["copy"]
+    copy = np.median(cost["copy"])
 
     def copies(key: str) -> str:
-        if key not in cost:
-            return "-"
-        low, middle, high = (quartile / copy[1] for quartile in cost[key])
-        return f"{middle:.2f} ({low:.2f}-{high:.2f})"
+        return quartiles(cost[key] / copy) if key in cost else "-"
 
     size = max(steps, default=None)
     return [
         name,
         f"{cost['bytes'] / 1e6:.0f}",
-        f"{copy[1] * 1e3:.2f}",
+        f"{copy * 1e3:.2f}",
         copies("alone"),
         copies("added"),
         copies("literal"),
         copies("algorithm 1"),
         copies("depthwise"),
-        "-" if size is None else f"{cost['added'][1] / steps[size]:.2%} at {size}",
+        "-" if size is None else f"{np.median(cost['added']) / steps[size]:.2%} at {size}",
         f"{cost['temporary'] / 1e3:.0f} kB (largest layer {cost['largest'] / 1e6:.1f} MB)",
         f"{cost['compiling']:+.1f} s",
     ]
@@ -133,7 +130,7 @@ def kernels(net: str) -> list[jax.Array]:
 
 
 def filter_cost(net: str, repeats: int, torch: bool) -> dict[str, Any]:
-    """Seconds of every form (lower quartile, median, upper quartile), bytes, and compile time."""
+    """Seconds of every form, a value a repeat, bytes, and compile time."""
     gradients = kernels(net)
     layers = ConvLayout().layers(gradients)  # Of a list, whose paths are indices.
     filtered = [(gradients[int(layer.path)], layer.grid) for layer in layers]
@@ -158,10 +155,9 @@ def filter_cost(net: str, repeats: int, torch: bool) -> dict[str, Any]:
         shapes = [grid for _, grid in filtered]
         forms["algorithm 1"] = in_pytorch(only, shapes, depthwise=False)
         forms["depthwise"] = in_pytorch(only, shapes, depthwise=True)
-    times = interleaved(forms, repeats)
-    times["added"] = list(np.subtract(times["smoothed"], times["plain"]))
-    quartiles = {name: np.quantile(values, (0.25, 0.5, 0.75)) for name, values in times.items()}
-    return quartiles | {
+    times = {name: np.array(values) for name, values in interleaved(forms, repeats).items()}
+    return times | {
+        "added": times["smoothed"] - times["plain"],
         "bytes": sum(leaf.nbytes for leaf in only),
         "largest": max(leaf.nbytes for leaf in only),
         "temporary": alone.memory_analysis().temp_size_in_bytes,

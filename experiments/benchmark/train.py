@@ -14,10 +14,10 @@ import numpy as np
 
 from experiments.benchmark import noise, peer_nets, profile
 from experiments.benchmark.timing import Call, Others, first_calls, interleaved, machine
-from experiments.campaign import report
 from experiments.config import PRECISIONS, Run
 from experiments.data import Dataset
 from experiments.errors import usage_errors
+from experiments.markdown import quartiles, table
 from experiments.nets import NETS
 
 _log = logging.getLogger("experiments")
@@ -138,11 +138,11 @@ def train_command(
             shares += [[net, kind, *_shares(runs[kind, "LGNN"])] for kind in kinds]
     where = f"{machine()}{f', PyTorch {peer.version}' if peer else ''}"
     print(f"{where}; images/s, median (quartiles); compiling: baseline, LGNN. Width {width:g}.")
-    print("", f"Training, batch {batch}:", "", *report.table(_HEADER, training), sep="\n")
-    print("", f"Inference, batch {inference_batch}:", "", *report.table(_HEADER, inference), sep="\n")
+    print("", f"Training, batch {batch}:", "", *table(_HEADER, training), sep="\n")
+    print("", f"Inference, batch {inference_batch}:", "", *table(_HEADER, inference), sep="\n")
     if profiled:
         title = "Where a training step's time goes (LGNN):"
-        print("", title, "", *report.table(_SHARES, shares), sep="\n")
+        print("", title, "", *table(_SHARES, shares), sep="\n")
 
 
 _HEADER = ["net", "precision", *OURS, "LGNN / baseline", PEER, "baseline / PyTorch", "compiling, s"]
@@ -223,20 +223,15 @@ def _row(timed: Timed, kind: str) -> list[str]:
     }
     peer = rates.get(PEER)
     return [
-        *(_quartiles(rates[name], 1) for name in OURS),
-        _quartiles(rates["LGNN"] / rates["baseline"], 3),
-        "-" if peer is None else _quartiles(peer, 1),
-        "-" if peer is None else _quartiles(rates["baseline"] / peer, 2),
+        *(quartiles(rates[name], 1) for name in OURS),
+        quartiles(rates["LGNN"] / rates["baseline"], 3),
+        "-" if peer is None else quartiles(peer, 1),
+        "-" if peer is None else quartiles(rates["baseline"] / peer, 2),
         ", ".join(f"{max(0, timed.compiling[kind, name]):.1f}" for name in OURS),
         timed.settings.get(kind, "-"),
         str(len(rates["baseline"])),
         "-" if timed.others is None else f"{timed.others:.0%}",
     ]
-
-
-def _quartiles(values: np.ndarray, digits: int) -> str:
-    low, middle, high = (f"{value:.{digits}f}" for value in np.quantile(values, (0.25, 0.5, 0.75)))
-    return f"{middle} ({low}-{high})"
 
 
 def _shares(run: noise.Training) -> list[str]:

@@ -6,8 +6,8 @@ from typing import Any
 
 from experiments import data as datasets
 from experiments import nets
-from experiments.campaign import report
 from experiments.inspect.networks import Network
+from experiments.markdown import table
 from lgnn_jax import topography
 from lgnn_jax.inspect import magnitudes
 
@@ -53,7 +53,7 @@ def topography_table(
             for layer in first
         ]
         meaning = topography.METRICS[metric].meaning
-        lines += [f"### {metric}", "", meaning, "", *report.table(["layer", *scores], rows), ""]
+        lines += [f"### {metric}", "", meaning, "", *table(["layer", *scores], rows), ""]
     rows = [
         [
             nets.layer_name(layer),
@@ -68,7 +68,7 @@ def topography_table(
         "are alike), the share of filters that are (nearly) zero, and the units that never change.",
         "",
     ]
-    return "\n".join([*lines, *report.table(["layer", *scores], rows)]) + "\n"
+    return "\n".join([*lines, *table(["layer", *scores], rows)]) + "\n"
 
 
 def _cell(score: dict[str, Any]) -> str:
@@ -109,4 +109,4 @@ def magnitude_table(networks: dict[str, Network]) -> str:
         "under 1e-3 of the median",
         "exactly zero",
     ]
-    return "\n".join([_MAGNITUDES, "", *report.table(header, rows)]) + "\n"
+    return "\n".join([_MAGNITUDES, "", *table(header, rows)]) + "\n"

@@ -8,11 +8,10 @@ import subprocess
 import numpy as np
 import pytest
 
-from experiments import soak
 from experiments.errors import Taken
 from experiments.run.claim import claim
 from experiments.run.weights import load_weights
-from tests.experiments import processes
+from tests.experiments import killed, processes
 
 TINY = processes.TINY
 
@@ -34,21 +33,21 @@ def summary(out):
 
 
 @pytest.fixture
-def shallow_soak(monkeypatch):
-    """The processes that ``soak`` starts have networks of few layers."""
+def shallow_killed(monkeypatch):
+    """The processes that are killed have networks of few layers."""
     popen = subprocess.Popen
 
     def start(command, **options):
         assert command[1] == "-m"
         return popen([command[0], "-m", "tests.experiments.shallow", *command[2:]], **options)
 
-    monkeypatch.setattr(soak.subprocess, "Popen", start)
+    monkeypatch.setattr(killed.subprocess, "Popen", start)
 
 
-def test_a_run_that_is_killed_ends_bit_for_bit_as_one_that_is_not(shallow_soak, tmp_path):
+def test_a_run_that_is_killed_ends_bit_for_bit_as_one_that_is_not(shallow_killed, tmp_path):
     """By SIGKILL at any time and inside a save; the log has every epoch once."""
     run = [*TINY, "--width", "0.125", "--lr", "0.01", "--epochs", "8"]
-    kills, same = soak.soak(run, tmp_path, kills=2, interval=0.25)
+    kills, same = killed.killed(run, tmp_path, kills=2, interval=0.25)
     assert same and len(kills) == 2
     assert kills[1].inside_a_save and all(kill.kept <= kill.reached for kill in kills)
     assert max(kill.kept for kill in kills) > 0
@@ -61,8 +60,26 @@ def test_a_run_that_is_killed_ends_bit_for_bit_as_one_that_is_not(shallow_soak, 
     assert lines[0][-1]["train_loss"] < 0.95 * lines[0][0]["train_loss"]
     assert lines[0] == lines[1] and [line["epoch"] for line in lines[0]] == list(range(1, 9))
     assert not list(tmp_path.glob("*/*/checkpoints"))
-    text = soak.report(kills, same)
+    text = killed.report(kills, same)
     assert "| SIGKILL inside a save | " in text and "bit for bit" in text
+
+
+@pytest.mark.slow
+def test_twenty_kills_cost_no_more_than_the_time_between_checkpoints(tmp_path):
+    """Prints what they cost: ``python -m pytest -m slow -s -n 0 tests/experiments/test_interruption.py -k twenty``."""
+    interval = 2.0
+    kills, same = killed.killed(
+        ["--width", "0.125", "--epochs", "30"], tmp_path, kills=20, interval=interval
+    )
+    text = killed.report(kills, same)
+    print(text)
+    assert same and len(kills) == 20, text
+    assert {kill.number for kill in kills} == {signal.SIGKILL, signal.SIGTERM}
+    assert all(kill.kept == kill.reached for kill in kills if kill.number == signal.SIGTERM), text
+    # A single step, with a test of the network before it that may have been compiled, cannot be saved in part.
+    assert (
+        max((kill.seconds_lost for kill in kills if kill.reached - kill.kept > 1), default=0.0) <= interval
+    ), text
 
 
 @pytest.mark.slow

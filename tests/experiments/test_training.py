@@ -1,4 +1,6 @@
+import dataclasses
 import json
+import shutil
 
 import click
 import numpy as np
@@ -6,14 +8,16 @@ import pytest
 from rich.console import Console
 
 from experiments import data as datasets
-from experiments.campaign import report
 from experiments.config import configure
 from experiments.errors import FailedRun
+from experiments.options import Options
 from experiments.run import results
 from experiments.run.checkpoint import tree_digest as params_digest
 from experiments.run.progress import Reporter
 from experiments.run.step import PlacedData, Trainer
 from experiments.run.weights import convolutions, load_weights, natural
+from experiments.study import figures, tables
+from experiments.study.study import comparison
 from experiments.train import run
 from tests.experiments.conftest import SMALL
 
@@ -73,9 +77,19 @@ def test_a_finished_run_is_left_as_it_is(finished):
     assert (folders["constant"][0] / "summary.json").read_text() == before
 
 
-def test_the_report_compares_what_the_summaries_say(finished, tmp_path):
-    _, configs, folders = finished
-    table = report.write("title", configs, folders, tmp_path, ("a note",))
+def test_a_comparison_says_what_the_summaries_say(finished, tmp_path):
+    out, configs, folders = finished
+    options = Options("digits", None, False, tmp_path, 60.0, {"net": "vgg11"} | SMALL)
+    made = comparison(configs, options, datasets.load("digits"), seeds=1)
+    assert made.runs == [config for runs in configs.values() for config in runs]
+    for config in made.runs:
+        shutil.copytree(out / config.name, tmp_path / config.name)
+    made = dataclasses.replace(
+        made, sections=tuple(dataclasses.replace(section, notes=("a note",)) for section in made.sections)
+    )
+    table = tables.write(made)
+    figures.compare(made)
+    tmp_path = made.folder
     assert table == (tmp_path / "table.md").read_text()
     content = json.loads((tmp_path / "table.json").read_text())
     base, smooth = (summary(folders[variant][0])["test_accuracy"] for variant in ("baseline", "constant"))

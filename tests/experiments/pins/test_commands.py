@@ -9,7 +9,7 @@ import sys
 import click
 import pytest
 
-from experiments import cli, errors, options, reproduce, soak, train
+from experiments import cli, errors, options, reproduce, sweep, train
 from experiments.benchmark import __main__ as benchmark
 from experiments.inspect import __main__ as inspect
 from tests import golden
@@ -25,14 +25,13 @@ COMMANDS = {
     "reproduce": reproduce.main,
     "inspect": inspect.main,
     "benchmark": benchmark.main,
-    "soak": soak.main,
 }
 
 
 def refused(command, arguments, monkeypatch, capsys):
     """Exit code, standard output and lines on standard error of a command that trains nothing."""
     monkeypatch.setattr(cli, "keep_freed_memory", lambda: None)
-    for module in (train, reproduce):
+    for module in (train, sweep):
         monkeypatch.setattr(module, "Trainer", None)
     monkeypatch.setattr(os, "_exit", sys.exit)
     monkeypatch.setattr(sys, "argv", ["command", *arguments])
@@ -182,9 +181,6 @@ WRONG += [
     "benchmark feature_vis {FINISHED} --steps 1",
     "benchmark feature_vis {FINISHED} --layer conv_9",
     "benchmark nothing",
-    "soak --kills 0",
-    "soak --interval 0",
-    "soak --out {}",
 ]
 
 

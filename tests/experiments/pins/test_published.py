@@ -1,6 +1,5 @@
 """Names of published and of other runs, and the tables that summaries alone make."""
 
-import dataclasses
 import json
 import pathlib
 import sys
@@ -9,11 +8,11 @@ import types
 import numpy as np
 import pytest
 
-from experiments import cli, options, reproduce
-from experiments.campaign import commands, jobs, plan, report
+from experiments import cli, options, reproduce, sweep
 from experiments.config import Run, configure
 from experiments.data import Dataset
 from experiments.run import results
+from experiments.study import figures
 from tests import golden
 
 published, names_kept, jobs_kept, said, tables = (
@@ -67,24 +66,16 @@ def say_again(command, data, arguments, out, monkeypatch, capsys):
     placed = types.SimpleNamespace(
         classes=data.classes, train_examples=len(data.train_labels), test_examples=len(data.test_labels)
     )
-    trainer = types.SimpleNamespace
     monkeypatch.setattr(cli, "keep_freed_memory", lambda: None)
     monkeypatch.setattr(options.Options, "load", lambda self: data)
-    monkeypatch.setattr(jobs, "make", lambda *_: None)
-    monkeypatch.setattr(jobs, "PlacedData", lambda _: placed)
-    monkeypatch.setattr(jobs, "_here", lambda: "this machine")
-    monkeypatch.setattr(plan, "measure", lambda config, _: (7.0, 1e12))
+    monkeypatch.setattr(sweep, "make", lambda *_, **__: None)
+    monkeypatch.setattr(sweep, "PlacedData", lambda _: placed)
+    monkeypatch.setattr(sweep, "_here", lambda: "this machine")
+    monkeypatch.setattr(sweep, "measure", lambda config, _: (7.0, 1e12))
     # The comparison, whose runs are the published ones.
-    monkeypatch.setattr(reproduce, "PlacedData", lambda _: placed)
-    monkeypatch.setattr(reproduce, "Trainer", lambda config, _: trainer(config=config, steps_per_epoch=390))
-    monkeypatch.setattr(
-        reproduce,
-        "run",
-        lambda made, seed, *_, **__: PUBLISHED / dataclasses.replace(made.config, seed=seed).name,
-    )
-    monkeypatch.setattr(report, "load_weights", lambda _: {"params": None})
-    monkeypatch.setattr(report, "convolutions", lambda *_: None)
-    monkeypatch.setattr(report, "_draw", lambda *_: None)
+    monkeypatch.setattr(figures, "load_weights", lambda _: {"params": None})
+    monkeypatch.setattr(figures, "convolutions", lambda *_: None)
+    monkeypatch.setattr(figures, "_draw", lambda *_: None)
     arguments = [*command.split(), "--data", data.name, *arguments.split(), "--out", str(out)]
     monkeypatch.setattr(sys, "argv", ["reproduce", *arguments])
     code = 0
@@ -100,7 +91,7 @@ def job_of(command, data, monkeypatch):
     """The runs of a command by name, in order, its folder, and titles and commands of its tables."""
     made = []
     monkeypatch.setattr(options.Options, "load", lambda self: data)
-    monkeypatch.setattr(commands, "_make", lambda job, *_: made.append(job))
+    monkeypatch.setattr(reproduce, "_carry_out", lambda job, *_: made.append(job))
     reproduce.main.main([command, "--data", data.name], standalone_mode=False)
     (job,) = made
     return {

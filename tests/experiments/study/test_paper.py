@@ -3,12 +3,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from experiments import nets
-from experiments.campaign import plan
-from experiments.campaign.paper import FIGURES, TABLES, Table, comparable
+from experiments import nets, sweep
 from experiments.config import configure
 from experiments.data import Dataset
 from experiments.recipes import PAPER
+from experiments.study.paper import FIGURES, TABLES, Table, comparable
 
 # The paper's Tables I to III.
 ACCURACIES = {
@@ -94,7 +93,7 @@ def test_the_papers_numbers_stand_beside_its_own_setting_alone(whole):
     "net, expected", [("vgg11", 457e6), ("vgg19", 1.19e9), ("wrn16-8", 4.64e9), ("wrn28-10", 15.7e9)]
 )
 def test_multiply_adds_are_the_known_ones(net, expected):
-    assert plan.multiply_adds(net) == pytest.approx(expected, rel=0.005)
+    assert sweep.multiply_adds(net) == pytest.approx(expected, rel=0.005)
 
 
 def test_multiply_adds_by_hand_at_another_width_and_of_a_whole_run(whole):
@@ -110,14 +109,14 @@ def test_multiply_adds_by_hand_at_another_width_and_of_a_whole_run(whole):
     ]
     layers = [side**2 * 9 * inputs * outputs for side, inputs, outputs in sizes]
     forward = sum(layers) + 32 * 10
-    assert plan.multiply_adds("vgg11", 10, 1 / 16) == 3 * forward - layers[0]
+    assert sweep.multiply_adds("vgg11", 10, 1 / 16) == 3 * forward - layers[0]
     assert set(nets.NETS) == set(PAPER)
 
     class Placed:
         classes, train_examples, test_examples = 10, 100, 7
 
     config = whole[0].having(net="vgg11", scope="all", width=1 / 16, epochs=3, batch=32)
-    assert plan.run_multiply_adds(config, Placed) == 3 * (96 * (3 * forward - layers[0]) + 7 * forward)
+    assert sweep.run_multiply_adds(config, Placed) == 3 * (96 * (3 * forward - layers[0]) + 7 * forward)
 
 
 def test_a_table_of_some_nets_keeps_their_rows():

@@ -37,9 +37,10 @@ class Row:
     magnitudes: tuple[float, float, float] | None = None
 
     @property
-    def overrides(self) -> dict[str, str | float | int | None]:
+    def overrides(self) -> dict[str, str | float | int]:
         """What sets it apart from the net's recipe, as arguments of ``configure``."""
-        return {"net": self.net, "scope": self.scope, "sigma": self.sigma, "window": self.window}
+        every = {"net": self.net, "scope": self.scope, "sigma": self.sigma, "window": self.window}
+        return {name: value for name, value in every.items() if value is not None}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments.campaign.paired import bootstrap_interval, t_interval
+from experiments.study.paired import bootstrap_interval, t_interval
 
 
 @pytest.mark.parametrize("count", [2, 3, 5, 12])

@@ -9,16 +9,15 @@ import click
 import numpy as np
 import pytest
 
-from experiments import cli, errors, reproduce, train
+from experiments import cli, errors, reproduce, sweep, train
 from experiments import data as datasets
-from experiments.campaign import commands as campaign
-from experiments.campaign import figures, jobs, paper, plan, tables
 from experiments.inspect import look as looking
 from experiments.machine import origin
 from experiments.options import Options
 from experiments.run import results
 from experiments.run.log import METRICS
 from experiments.run.results import SUMMARY
+from experiments.study import figures, frame, paper, study, tables
 from tests.experiments.conftest import SMALL
 
 # The runs of the fixture, as a table wants them.
@@ -52,8 +51,8 @@ def made(out, monkeypatch):
         (folder / config.name / SUMMARY).write_text(json.dumps(summary))
         shutil.copy(source / METRICS, folder / config.name)
 
-    monkeypatch.setattr(jobs, "Trainer", Trainer)
-    monkeypatch.setattr(jobs, "run", run)
+    monkeypatch.setattr(sweep, "Trainer", Trainer)
+    monkeypatch.setattr(sweep, "run", run)
     monkeypatch.setattr(cli, "keep_freed_memory", lambda: None)
     return calls
 
@@ -148,14 +147,14 @@ def test_published_summaries_count_as_finished(out, made, monkeypatch, capsys):
 
 
 def test_a_run_that_fails_does_not_keep_the_others(out, made, monkeypatch, capsys):
-    fake = jobs.run
+    fake = sweep.run
 
     def run(trainer, seed, folder, progress, **options):
         if (trainer.config.method.name, seed) == ("decreasing", 0):
             raise errors.FailedRun("the loss is not finite")
         fake(trainer, seed, folder, progress)
 
-    monkeypatch.setattr(jobs, "run", run)
+    monkeypatch.setattr(sweep, "run", run)
     with pytest.raises(SystemExit):
         start(monkeypatch, *TABLE, "--seeds", 2, "--out", out)
     assert made == [("baseline", 1), ("constant", 1), ("decreasing", 1)]
@@ -165,7 +164,7 @@ def test_a_run_that_fails_does_not_keep_the_others(out, made, monkeypatch, capsy
 
 
 def test_a_plan_runs_nothing(out, made, monkeypatch, capsys):
-    monkeypatch.setattr(plan, "measure", lambda config, placed: (7.0, 1e9))
+    monkeypatch.setattr(sweep, "measure", lambda config, placed: (7.0, 1e9))
     start(monkeypatch, *TABLE, "--seeds", 1, "--out", out, "--plan")
     text = capsys.readouterr().out
     found = rows(text)
@@ -194,10 +193,10 @@ def test_measuring_leaves_compiling_out_and_takes_a_few_steps(finished, monkeypa
     class Placed:
         classes, train_examples = 10, 100
 
-    monkeypatch.setattr(plan, "Trainer", Trainer)
-    compiling, rate = plan.measure(finished[1]["baseline"][0], Placed)
+    monkeypatch.setattr(sweep, "Trainer", Trainer)
+    compiling, rate = sweep.measure(finished[1]["baseline"][0], Placed)
     assert 0.3 <= compiling < 3 and len(batches) == 11 and {len(batch) for batch in batches} == {32}
-    assert 0.1 < rate * 0.02 / (32 * plan.multiply_adds("vgg11", 10, 0.0625)) <= 1
+    assert 0.1 < rate * 0.02 / (32 * sweep.multiply_adds("vgg11", 10, 0.0625)) <= 1
 
 
 def options(tmp_path, **overrides):
@@ -212,7 +211,7 @@ def noise(name="cifar100"):
 
 
 def everything(tmp_path, *, seeds=2, shorten=1.0, data="cifar100", names=tuple(paper.TABLES), **overrides):
-    return jobs.prepare(
+    return study.prepare(
         "all",
         {name: paper.TABLES[name] for name in names},
         paper.FIGURES if len(names) > 1 else (),
@@ -264,7 +263,7 @@ def test_the_command_of_a_table_makes_its_runs(names, more, tmp_path, monkeypatc
     job = everything(tmp_path, shorten=0.1, names=names, **given, **more)
     made = []
     monkeypatch.setattr(Options, "load", lambda self: noise())
-    monkeypatch.setattr(campaign, "_make", lambda job, *_: made.append(job))
+    monkeypatch.setattr(reproduce, "_carry_out", lambda job, *_: made.append(job))
     for name, section in zip(names, job.sections, strict=True):
         words = section.command.replace("'", "").split()
         assert words[:4] == ["python", "-m", "experiments.reproduce", name]
@@ -275,7 +274,7 @@ def test_the_command_of_a_table_makes_its_runs(names, more, tmp_path, monkeypatc
 
 def test_the_command_of_a_part_of_a_table_names_its_nets(tmp_path):
     part = {"table1": paper.TABLES["table1"].of(("vgg19",))}
-    job = jobs.prepare("table1", part, (), options(tmp_path), noise(), seeds=4, shorten=1.0)
+    job = study.prepare("table1", part, (), options(tmp_path), noise(), seeds=4, shorten=1.0)
     assert job.sections[0].command == (
         "python -m experiments.reproduce table1 --nets vgg19 --data cifar100 --seeds 4"
     )
@@ -286,13 +285,12 @@ def test_the_papers_numbers_stand_in_the_table_where_they_belong(finished, tmp_p
     for table, words in (("table1", ["69.96", "+0.20"]), ("table3", ["2.1775e-06 / 2.2977 / 3.6854"])):
         for comparable in (True, False):
             lines = [
-                tables.Line(row, tuple(finished[1][row.variant]), comparable)
+                study.Line(row, tuple(finished[1][row.variant]), comparable)
                 for row in paper.TABLES[table].rows
                 if row.variant in finished[1] and row.net == paper.TABLES[table].rows[0].net
             ]
-            text = tables.write(
-                [tables.Section(paper.TABLES[table], tuple(lines), "command")], finished[0], tmp_path
-            )
+            section = study.Section(paper.TABLES[table], tuple(lines), "command")
+            text = tables.markdown(section, frame.rows(section, finished[0]))
             assert all((word in text) == comparable for word in words)
     norms = json.loads((finished[2]["baseline"][0] / SUMMARY).read_text())["first_layer_magnitudes"]
     assert rows(text, "vgg19")["baseline"][:2] == [f"{min(norms):.4g}", f"{max(norms):.4g}"]
@@ -301,15 +299,15 @@ def test_the_papers_numbers_stand_in_the_table_where_they_belong(finished, tmp_p
 
 def test_differences_are_of_the_seeds_that_both_have(finished):
     ours, theirs = (results.read(finished[2][variant][0]) for variant in ("constant", "baseline"))
-    found = tables.difference({0: ours, 2: ours, 3: ours}, {0: theirs, 1: theirs, 3: theirs})
+    found = frame.difference({0: ours, 2: ours, 3: ours}, {0: theirs, 1: theirs, 3: theirs})
     change = ours["test_accuracy"] - theirs["test_accuracy"]
     assert found["seeds"] == [0, 3] and found["each"] == [change, change]
     assert found["mean"] == pytest.approx(change) and found["t_interval"] == pytest.approx((change, change))
     low, high = found["bootstrap_interval"]
     assert low < change < high
     assert results.correct(ours).mean() == pytest.approx(ours["test_accuracy"])
-    assert tables.difference({0: ours}, {1: theirs}) is None
-    assert tables.difference({1: ours}, {1: theirs})["t_interval"] is None
+    assert frame.difference({0: ours}, {1: theirs}) is None
+    assert frame.difference({1: ours}, {1: theirs})["t_interval"] is None
 
 
 def test_who_made_a_run_is_kept_with_it(tmp_path, monkeypatch):
@@ -372,4 +370,4 @@ def test_a_figure_shows_a_run_beside_its_baseline(tmp_path, monkeypatch):
 
 
 def test_every_part_has_a_command():
-    assert [command.name for command in campaign.commands] == [*paper.TABLES, *paper.FIGURES, "all"]
+    assert [command.name for command in reproduce.commands] == [*paper.TABLES, *paper.FIGURES, "all"]

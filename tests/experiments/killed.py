@@ -1,10 +1,9 @@
-"""Kills a run again and again and says what was lost: ``python -m experiments.soak``."""
+"""A run that is killed again and again: what every kill cost, and whether its weights are the undisturbed ones."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 import os
 import pathlib
 import random
@@ -14,19 +13,14 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 
-import click
-
-from experiments import cli
-from experiments.campaign.report import table
-from experiments.errors import FailedRun
+from experiments import cli, train
+from experiments.markdown import table
 from experiments.run import results
-
-_log = logging.getLogger("experiments")
+from experiments.run.step import Trainer
 
 _STEP = struct.Struct("<qd")  # A step that is done, and the time of the clock that all processes share.
-_PIPE = "LGNN_JAX_SOAK_PIPE"
+_PIPE = "LGNN_JAX_PIPE_OF_STEPS"
 _PATIENCE = 600  # Seconds for a process to begin its steps.
 _PARTIAL = "checkpoints/*tmp*"  # What Orbax calls a checkpoint that it has not finished.
 
@@ -66,7 +60,7 @@ class _Process:
         return errors
 
 
-def soak(
+def killed(
     arguments: list[str], out: pathlib.Path, kills: int, interval: float, seed: int = 0
 ) -> tuple[list[Kill], bool]:
     """Makes a run twice, once undisturbed and once killed ``kills`` times.
@@ -85,7 +79,7 @@ def soak(
       The kills, and whether the final weights are the same bit for bit.
 
     Raises:
-      FailedRun: If a process fails on its own account, or the run is over before its last kill.
+      AssertionError: If a process fails on its own account, or the run is over before its last kill.
     """
     draw = random.Random(seed)
     undisturbed, disturbed = out / "undisturbed", out / "disturbed"
@@ -108,7 +102,7 @@ def soak(
             _expect(0, process, process.end())
         if struck is not None:
             done.append(_cost(struck, process.steps, known))
-            _log.info(f"kill {len(done)} of {kills}: {_words(done[-1])}")
+            print(f"kill {len(done)} of {kills}: {_words(done[-1])}")
         if last:
             return done, _digest(undisturbed) == _digest(disturbed)
         known |= process.steps
@@ -118,7 +112,7 @@ def soak(
 def _start(arguments: list[str], out: pathlib.Path, interval: float) -> _Process:
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
-    command = [sys.executable, "-m", "experiments.soak", "run", *arguments]
+    command = [sys.executable, "-m", "tests.experiments.killed", *arguments]
     command += ["--out", str(out), "--checkpoint-every", str(interval)]
     popen = subprocess.Popen(
         command,
@@ -127,17 +121,16 @@ def _start(arguments: list[str], out: pathlib.Path, interval: float) -> _Process
         text=True,
         pass_fds=[writing],
         env=os.environ | {_PIPE: str(writing)},
+        cwd=pathlib.Path(__file__).parent.parent,
     )
     os.close(writing)
     return _Process(popen, reading)
 
 
 def _expect(code: int, process: _Process, errors: str) -> None:
-    if process.popen.returncode != code:
-        early = " before its last kill: give it more --epochs or fewer --kills" if code else ""
-        raise FailedRun(
-            f"the run ended with exit code {process.popen.returncode} instead of {code}{early}. {errors[-2000:]}"
-        )
+    early = " before its last kill: give it more epochs or fewer kills" if code else ""
+    found = process.popen.returncode
+    assert found == code, f"the run ended with exit code {found} instead of {code}{early}. {errors[-2000:]}"
 
 
 def _await_moment(process: _Process, out: pathlib.Path, moment: float, *, inside_a_save: bool) -> bool:
@@ -177,69 +170,6 @@ def _words(kill: Kill) -> str:
     )
 
 
-@contextlib.contextmanager
-def _told_steps() -> Iterator[None]:
-    """Tells the process that watches this one of every step."""
-    from experiments.run.step import Trainer
-
-    pipe, step = int(os.environ[_PIPE]), Trainer.step
-
-    def told(self, state, keys, examples):
-        state = step(self, state, keys, examples)
-        os.write(pipe, _STEP.pack(int(state.step), time.monotonic()))
-        return state
-
-    Trainer.step = told  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        Trainer.step = step  # type: ignore[method-assign]
-
-
-@click.group(invoke_without_command=True, subcommand_metavar="", options_metavar="[OPTIONS]")
-@click.option("--kills", default=20, show_default=True, type=click.IntRange(1), help="How many.")
-@click.option(
-    "--interval",
-    default=2.0,
-    show_default=True,
-    type=click.FloatRange(0, min_open=True),
-    help="Seconds of work that a kill may cost: --checkpoint-every of the run.",
-)
-@click.option("--seed-of-moments", default=0, show_default=True, help="Decides when they strike.")
-@click.option(
-    "--out",
-    type=click.Path(path_type=pathlib.Path),
-    default="runs/soak",
-    show_default=True,
-    help="A folder that does not exist yet.",
-)
-@click.option(
-    "--train",
-    default="--width 0.125 --epochs 30",
-    show_default=True,
-    help="Options of python -m experiments.train: what is trained.",
-)
-@click.pass_context
-def main(
-    context: click.Context, kills: int, interval: float, seed_of_moments: int, out: pathlib.Path, train: str
-) -> None:
-    """Makes a run undisturbed and once more with many kills, and compares the weights of both bit for bit.
-
-    Prints what every kill cost; the exit code is 1 if the weights differ, or if a kill cost more than the interval
-    and more than one step.
-    """
-    if context.invoked_subcommand:
-        return
-    if out.exists():
-        raise click.UsageError(f"{str(out)!r} is there already; remove it or choose another --out.")
-    done, same = soak(train.split(), out, kills, interval, seed_of_moments)
-    print(report(done, same))
-    # A single step, with a test of the network before it that may have been compiled, cannot be saved in part.
-    worst = max((kill.seconds_lost for kill in done if kill.reached - kill.kept > 1), default=0.0)
-    if not same or worst > interval:
-        raise FailedRun("the weights differ" if not same else f"a kill cost {worst:.2f} s")
-
-
 def report(done: list[Kill], same: bool) -> str:
     """What was lost, as Markdown."""
     groups = {
@@ -266,15 +196,18 @@ def report(done: list[Kill], same: bool) -> str:
     return "\n".join([*table(header, rows), "", f"Final weights: {verdict}."])
 
 
-@main.command("run", hidden=True, add_help_option=False, context_settings={"ignore_unknown_options": True})
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def run_command(arguments: tuple[str, ...]) -> None:
-    """A run that tells of its steps."""
-    from experiments.train import main as train
+def _tell_steps() -> None:
+    """Tells the process that watches this one of every step."""
+    pipe, step = int(os.environ[_PIPE]), Trainer.step
 
-    with _told_steps():
-        train.main(list(arguments), standalone_mode=False)
+    def told(self, state, keys, examples):
+        state = step(self, state, keys, examples)
+        os.write(pipe, _STEP.pack(int(state.step), time.monotonic()))
+        return state
+
+    Trainer.step = told
 
 
 if __name__ == "__main__":
-    cli.start(main)
+    _tell_steps()
+    cli.start(train.main)

@@ -1,1 +1,0 @@
-"""Many runs: the paper's tables and figures, out of however many are finished."""
