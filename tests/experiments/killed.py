@@ -121,7 +121,7 @@ def _start(arguments: list[str], out: pathlib.Path, interval: float) -> _Process
         text=True,
         pass_fds=[writing],
         env=os.environ | {_PIPE: str(writing)},
-        cwd=pathlib.Path(__file__).parent.parent,
+        cwd=pathlib.Path(__file__).parents[2],
     )
     os.close(writing)
     return _Process(popen, reading)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import cli, errors, options, reproduce, train
+from experiments import cli, errors, options, reproduce, sweep, train
 from experiments.machine import hosts
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -38,7 +38,8 @@ SMALL = ("--net", "vgg11", "--width", "0.0625", "--epochs", "1", "--batch", "8")
 def refused(command, arguments, monkeypatch, capsys):
     """Exit code and lines on standard error of a command that is given wrong arguments."""
     monkeypatch.setattr(cli, "keep_freed_memory", lambda: None)
-    monkeypatch.setattr(command, "Trainer", None)  # Nothing of this may get as far as training.
+    # Nothing of this may get as far as training.
+    monkeypatch.setattr(train if command is train else sweep, "Trainer", None)
     monkeypatch.setattr(sys, "argv", ["command", *arguments])
     with pytest.raises(SystemExit) as stop:
         cli.start(command.main)
