@@ -10,7 +10,7 @@ import contextlib
 import functools
 import pathlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -184,9 +184,7 @@ class Together:
         return jax.lax.map(lambda examples: each(params, batch_stats, examples), batches)
 
 
-def run_together(
-    program: Together, out: pathlib.Path, say: Any, *, stop_after: float = np.inf, finished: Any = None
-) -> list[pathlib.Path]:
+def run_together(program: Together, out: pathlib.Path, say: Callable[[str], object]) -> list[pathlib.Path]:
     """Makes the program's runs in folders of their own under ``out``, as :func:`experiments.train.run` does.
 
     They are not checkpointed. One whose loss is not finite has no summary; the others go on.
@@ -195,8 +193,6 @@ def run_together(
       program: The runs.
       out: Folder of all runs.
       say: What to do with a line of text.
-      stop_after: Seconds after which they are given up.
-      finished: Called with the states when all is trained, before anything is written.
 
     Returns:
       The folders of those that are finished.
@@ -239,12 +235,7 @@ def run_together(
                 say(
                     f"epoch {epoch + 1}: {time.monotonic() - started:.0f} s, {rate:.0f} images/s each; test {shown}"
                 )
-            if time.monotonic() - started > stop_after:
-                say(f"given up after {time.monotonic() - started:.0f} s, in epoch {epoch + 1}")
-                return []
     seconds = time.monotonic() - started
-    if finished is not None:
-        finished(program, states)
     made = []
     for index, (config, folder) in enumerate(zip(program.configs, folders, strict=True)):
         if not np.isfinite(lines[index]["train_loss"]):

@@ -66,7 +66,7 @@ def test_a_run_that_is_killed_ends_bit_for_bit_as_one_that_is_not(shallow_killed
 
 @pytest.mark.slow
 def test_twenty_kills_cost_no_more_than_the_time_between_checkpoints(tmp_path):
-    """Prints what they cost: ``python -m pytest -m slow -s -n 0 tests/experiments/test_interruption.py -k twenty``."""
+    """Prints what they cost, with ``-m slow -s -n 0 -k twenty``."""
     interval = 2.0
     kills, same = killed.killed(
         ["--width", "0.125", "--epochs", "30"], tmp_path, kills=20, interval=interval
