@@ -141,5 +141,7 @@ def _origin(runs: Iterable[results.Summary]) -> Entry:
 
 
 def _hardware(summary: results.Summary) -> str:
-    versions = summary["versions"]
-    return f"{results.hardware(**summary['hardware'])}, jax {versions['jax']}, Python {versions['python']}"
+    versions, together = summary["versions"], summary.get("together", 1)
+    others = f", {together} runs at once" if together > 1 else ""
+    where = results.hardware(**summary["hardware"])
+    return f"{where}{others}, jax {versions['jax']}, Python {versions['python']}"
