@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from experiments.fields import setting
+from experiments.nets import NETS
 
 SCHEDULES = ("steps", "cosine")
 
@@ -83,7 +84,10 @@ PAPER = {
     "wrn16-8": Recipe(epochs=200, milestones=(60, 120, 160)),
     "wrn28-10": Recipe(epochs=200, milestones=(60, 120, 160)),
 }
+# Of a network that is not in the paper.
+OTHERS = PAPER["vgg11"]
 # A shortened run keeps its net's weight-decay budget up to this decay, beyond which training suffers.
+# Others may have 0.01.
 MOST_DECAY = {"vgg11": 0.01, "vgg19": 0.0025, "wrn16-8": 0.01, "wrn28-10": 0.01}
 # Small real images, so that the first command takes minutes: a quarter of the width, digits unflipped.
 DIGITS = Recipe(epochs=8, schedule="cosine", batch=32, weight_decay=0.02, flip=False)
@@ -96,9 +100,9 @@ def recipe(net: str, data: str) -> Recipe:
     Raises:
       ValueError: If the net is unknown.
     """
-    if net not in PAPER:
-        raise ValueError(f"Unknown net {net!r}. Known: {', '.join(PAPER)}.")
-    return DIGITS if data == "digits" else PAPER[net]
+    if net not in NETS:
+        raise ValueError(f"Unknown net {net!r}. Known: {', '.join(NETS)}.")
+    return DIGITS if data == "digits" else PAPER.get(net, OTHERS)
 
 
 def width(data: str) -> float:
@@ -123,7 +127,7 @@ def of_length(net: str, whole: Recipe, epochs: int) -> tuple[Recipe, str | None]
     if epochs >= whole.epochs:
         return found, None
     scaled = whole.weight_decay * whole.epochs / epochs
-    most = max(MOST_DECAY[net], whole.weight_decay)
+    most = max(MOST_DECAY.get(net, 0.01), whole.weight_decay)
     decay = min(scaled, most)
     if decay <= whole.weight_decay:
         return found, None

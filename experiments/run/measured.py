@@ -58,13 +58,13 @@ def compact(scores: Mapping[str, Any]) -> dict[str, Any]:
     """
     kept = {}
     for name, metric in topography.METRICS.items():
-        if metric.kind == "score" and all(name in found["metrics"] for found in scores.values()):
-            of = [found["metrics"][name] for found in scores.values()]
-            kept[name] = {column: [_digits(score.get(column)) for score in of] for column in COLUMNS}
-        elif metric.kind == "scalar":
-            of = [found[name] for found in scores.values()]
-            values = [value.get("value") if isinstance(value, dict) else value for value in of]
-            kept[name] = {"value": list(map(_digits, values))}
+        found = [
+            (score["metrics"] if metric.kind == "score" else score).get(name) for score in scores.values()
+        ]
+        columns = {"score": COLUMNS, "scalar": ("value",)}.get(metric.kind, ())
+        if columns and any(value is not None for value in found):
+            plain = [value if isinstance(value, dict) else {"value": value} for value in found]
+            kept[name] = {column: [_digits(value.get(column)) for value in plain] for column in columns}
     return {"layers": list(scores), "metrics": kept}
 
 
@@ -82,7 +82,7 @@ def measure(
 
     Args:
       layers: Grid and kernel by path.
-      statistics: Of the responses, by path.
+      statistics: Of the responses, by path; a layer without them is measured by its weights alone.
       superclass_of: The group of every class; empty where there are none.
       progress: Called with numbers of layers, done and in all.
     """
@@ -90,7 +90,7 @@ def measure(
     for done, (name, (grid, kernel)) in enumerate(layers.items()):
         if progress is not None:
             progress(done, len(layers))
-        given = _inputs(kernel, statistics[name], superclass_of)
+        given = _inputs(kernel, statistics.get(name), superclass_of)
         values = {
             metric: _defined(lambda f=entry, x=given[entry.of, entry.takes], g=grid: _plain(f, x(), g))
             for metric, entry in topography.METRICS.items()
@@ -106,17 +106,21 @@ def measure(
 
 
 def _inputs(
-    kernel: np.ndarray, statistics: ResponseStatistics, superclass_of: tuple[int, ...]
+    kernel: np.ndarray, statistics: ResponseStatistics | None, superclass_of: tuple[int, ...]
 ) -> dict[tuple[str, str], Callable[[], Any]]:
     """What metrics are of and take, each computed once and when it is asked for."""
+    of_weights: dict[tuple[str, str], Callable[[], Any]] = {
+        ("weights", "kernel"): lambda: kernel,
+        ("weights", "similarity"): lambda: topography.cosines(kernel),
+    }
+    if statistics is None:
+        return of_weights
 
     def selectivity(groups: tuple[int, ...] | None = None) -> np.ndarray:
         # A constant unit, which prefers no class, has a t of 0; they are counted.
         return np.where(statistics.constant, 0, statistics.selectivity(groups, constant="nan"))
 
-    inputs: dict[tuple[str, str], Callable[[], Any]] = {
-        ("weights", "kernel"): lambda: kernel,
-        ("weights", "similarity"): lambda: topography.cosines(kernel),
+    inputs = of_weights | {
         ("responses", "similarity"): lambda: statistics.similarity,
         ("responses", "covariance"): lambda: statistics.live_covariance,
         ("responses", "class means"): lambda: statistics.class_means,

@@ -110,7 +110,7 @@ def test_multiply_adds_by_hand_at_another_width_and_of_a_whole_run(whole):
     layers = [side**2 * 9 * inputs * outputs for side, inputs, outputs in sizes]
     forward = sum(layers) + 32 * 10
     assert sweep.multiply_adds("vgg11", 10, 1 / 16) == 3 * forward - layers[0]
-    assert set(nets.NETS) == set(PAPER)
+    assert set(PAPER) <= set(nets.NETS)
 
     class Placed:
         classes, train_examples, test_examples = 10, 100, 7
