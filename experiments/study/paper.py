@@ -143,6 +143,6 @@ def comparable(config: Run, data: Dataset) -> bool:
     return (
         data.name == "cifar100"
         and (len(data.train_labels), len(data.test_labels), data.classes) == (50_000, 10_000, 100)
-        and config.recipe == PAPER[config.net.name]
+        and config.recipe == PAPER.get(config.net.name)
         and (config.net.width, config.net.grids, config.net.boundary) == (1, (), "edge")
     )
