@@ -30,7 +30,7 @@ from lgnn_jax._tree import unboxed
 try:
     from jax.experimental.layout import DeviceLocalLayout as MemoryLayout  # type: ignore[attr-defined]
 except ImportError:  # jax 0.7 and newer
-    from jax.experimental.layout import Layout as MemoryLayout  # type: ignore[assignment]
+    from jax.experimental.layout import Layout as MemoryLayout
 try:
     from jax.sharding import reshard
 except ImportError:  # jax before 0.7
