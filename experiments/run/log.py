@@ -7,12 +7,15 @@ import pathlib
 import time
 from typing import Any, Self
 
+import numpy as np
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2, summary_pb2
 
+from experiments.config import Run
 from experiments.errors import FailedRun
 from experiments.machine import hosts
 from experiments.machine.files import write_text
+from experiments.run.step import Totals
 
 METRICS = "metrics.jsonl"
 # TensorBoard's names, by which it groups curves.
@@ -25,6 +28,38 @@ _TAGS = {
     "sigma": "schedule/sigma",
     "images_per_second": "speed/images_per_second",
 }
+
+
+def epoch_line(
+    config: Run,
+    epoch: int,
+    steps: int,
+    totals: Totals,
+    tested: tuple[np.ndarray, float],
+    rate: float | None,
+) -> dict[str, Any]:
+    """What the log says of an epoch.
+
+    Args:
+      config: The run.
+      epoch: From 0.
+      steps: Of an epoch.
+      totals: Of its training.
+      tested: Which test images are then right, bool ``(test,)``, and the mean loss.
+      rate: Images a second, where they are known.
+    """
+    correct, test_loss = tested
+    return {
+        "epoch": epoch + 1,
+        "step": (epoch + 1) * steps,
+        "learning_rate": float(config.recipe.learning_rate(steps)(epoch * steps)),
+        **config.method.logged(config, epoch * steps, steps),
+        "train_loss": float(totals.loss) / int(totals.examples),
+        "train_accuracy": int(totals.correct) / int(totals.examples),
+        "test_loss": test_loss,
+        "test_accuracy": float(correct.mean()),
+        "images_per_second": None if rate is None else round(rate, 1),
+    }
 
 
 class Log:

@@ -15,6 +15,7 @@ from experiments.errors import FailedRun, Stopped
 from experiments.machine import hosts
 from experiments.machine.process import StopSignals
 from experiments.run.checkpoint import Checkpoints
+from experiments.run.log import epoch_line
 from experiments.run.progress import Reporter
 from experiments.run.step import Totals, Trainer, order
 
@@ -66,23 +67,11 @@ class Running:
 
     def epoch(self, epoch: int) -> tuple[dict[str, Any], np.ndarray]:
         """Makes an epoch, or what is left of it; its line of the log, and which test pictures are then right."""
-        config, first = self._config, epoch * self._steps
         totals, rate = self._train(epoch)
         started = time.monotonic()
         correct, test_loss = self._trainer.evaluate(self.state)
         self._test_seconds = time.monotonic() - started
-        line = {
-            "epoch": epoch + 1,
-            "step": self._done,
-            "learning_rate": float(config.recipe.learning_rate(self._steps)(first)),
-            **config.method.logged(config, first, self._steps),
-            "train_loss": float(totals.loss) / int(totals.examples),
-            "train_accuracy": int(totals.correct) / int(totals.examples),
-            "test_loss": test_loss,
-            "test_accuracy": float(correct.mean()),
-            "images_per_second": None if rate is None else round(rate, 1),
-        }
-        return line, correct
+        return epoch_line(self._config, epoch, self._steps, totals, (correct, test_loss), rate), correct
 
     def _train(self, epoch: int) -> tuple[Totals, float | None]:
         """The totals of an epoch after its last step, and images a second if this process made any."""

@@ -25,7 +25,8 @@ from experiments.machine.files import write_json
 from experiments.methods.smoothing import Smoothing
 from experiments.nets.fast_cpu import mapped
 from experiments.run import results
-from experiments.run.log import Log
+from experiments.run.claim import claim
+from experiments.run.log import Log, epoch_line
 from experiments.run.step import (
     Images,
     Keys,
@@ -189,6 +190,11 @@ def run_together(program: Together, out: pathlib.Path, say: Callable[[str], obje
 
     They are not checkpointed. One whose loss is not finite has no summary; the others go on.
 
+    Raises:
+      ValueError: If one of them is finished; nothing is touched then.
+      Taken: If another process makes one of them.
+      click.UsageError: If a folder is of another run.
+
     Args:
       program: The runs.
       out: Folder of all runs.
@@ -200,11 +206,16 @@ def run_together(program: Together, out: pathlib.Path, say: Callable[[str], obje
     started = time.monotonic()
     folders = [out / config.name for config in program.configs]
     for config, folder in zip(program.configs, folders, strict=True):
-        origin.sign(folder)
-        write_json(folder / results.CONFIG, config.flat())
+        results.check_folder(folder, config)
+        if (folder / results.SUMMARY).exists():
+            raise ValueError(f"{config.name} is finished in {str(out)!r}; leave it out.")
     states, drawn = program.start()
     lines, correct = [], None
     with contextlib.ExitStack() as opened:
+        for config, folder in zip(program.configs, folders, strict=True):
+            opened.enter_context(claim(folder, wait=False, say=say))
+            origin.sign(folder)
+            write_json(folder / results.CONFIG, config.flat())
         logs = [opened.enter_context(Log(folder, 0)) for folder in folders]
         for epoch in range(program.configs[0].recipe.epochs):
             begun = time.monotonic()
@@ -213,19 +224,14 @@ def run_together(program: Together, out: pathlib.Path, say: Callable[[str], obje
             totals = jax.device_get(states.totals)
             correct, losses = program.evaluate(states)
             lines = [
-                {
-                    "epoch": epoch + 1,
-                    "step": (epoch + 1) * program.steps,
-                    "learning_rate": float(
-                        config.recipe.learning_rate(program.steps)(epoch * program.steps)
-                    ),
-                    "sigma": program._sigma(config, epoch),
-                    "train_loss": float(totals.loss[index] / totals.examples[index]),
-                    "train_accuracy": float(totals.correct[index] / totals.examples[index]),
-                    "test_loss": float(losses[index]),
-                    "test_accuracy": float(correct[index].mean()),
-                    "images_per_second": round(rate, 1),
-                }
+                epoch_line(
+                    config,
+                    epoch,
+                    program.steps,
+                    jax.tree.map(functools.partial(_of, index), totals),
+                    (correct[index], float(losses[index])),
+                    rate,
+                )
                 for index, config in enumerate(program.configs)
             ]
             for log, line in zip(logs, lines, strict=True):

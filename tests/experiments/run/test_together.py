@@ -10,7 +10,7 @@ import pytest
 from experiments import data as datasets
 from experiments.config import configure
 from experiments.nets import fast_cpu
-from experiments.run.step import PlacedData, Totals, make_step, order
+from experiments.run.step import PlacedData, make_step, order
 from experiments.run.together import Together, family, run_together
 
 SMALL = {"width": 1 / 16, "batch": 16, "epochs": 1}
@@ -88,6 +88,9 @@ def test_folders_are_those_of_runs(tmp_path):
     assert summary["test_accuracy"] == line["test_accuracy"] and line["sigma"] == 0.5
     assert line["step"] == 89 and summary["test_examples"] == 364 and said
     assert (folder / "weights").is_dir()
+    with pytest.raises(ValueError, match="is finished in .*; leave it out"):
+        run_together(Together(configs, placed()), tmp_path, said.append)
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 1
 
 
 def test_what_cannot_be_made_together_is_refused():
@@ -97,4 +100,3 @@ def test_what_cannot_be_made_together_is_refused():
     with pytest.raises(ValueError, match="on one device; there are 8"):
         Together([first], PlacedData(datasets.load("digits")))
     assert family(first) == family(second.having(sigma=0.3))
-    assert Totals.zero().examples == 0
