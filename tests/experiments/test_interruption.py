@@ -19,9 +19,9 @@ TINY = processes.TINY
 @pytest.fixture(autouse=True, scope="module")
 def compiled_once(tmp_path_factory):
     """Processes find what others have compiled; with LLVM's optimisations a step takes an eighth of the time."""
-    flags = os.environ["XLA_FLAGS"].replace("--xla_backend_optimization_level=0", "")
+    flags = os.environ["XLA_FLAGS"].replace("--xla_backend_optimization_level=0", "").strip()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XLA_FLAGS", flags)
+        patch.setenv("XLA_FLAGS", flags)  # Flags of spaces alone would be read as the name of a file.
         patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
         patch.setenv("JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS", "0")
         yield
