@@ -99,6 +99,39 @@ class ResponseStatistics:
         dead = self._constant_units(constant)
         return np.where(dead[:, None] | dead, np.nan, self.similarity)
 
+    def reordered(self, order: Any) -> ResponseStatistics:
+        """The statistics of the same units in another order.
+
+        Args:
+          order: A permutation ``(units,)``: ``order[p]`` is the unit that comes to place ``p``, as of
+            :func:`lgnn_jax.arrange`.
+
+        Raises:
+          ValueError: If it is no permutation of the units.
+
+        Example:
+          >>> import numpy as np
+          >>> from lgnn_jax.inspect import accumulate
+          >>> images = np.arange(6.0).reshape(2, 1, 1, 3)
+          >>> found = accumulate(lambda x: {"input": x}, images, [0, 1], classes=2, top=1)
+          >>> found["input"].reordered([2, 0, 1]).mean.tolist()
+          [3.5, 1.5, 2.5]
+        """
+        order = np.asarray(order)
+        if not np.array_equal(np.sort(order, axis=None), np.arange(self.units)) or order.ndim != 1:
+            raise ValueError(
+                f"order must be a permutation of the {self.units} units of {self.layer!r}, got {order!r}."
+            )
+        return dataclasses.replace(
+            self,
+            shift=self.shift[order],
+            class_sums=self.class_sums[:, order],
+            class_squares=self.class_squares[:, order],
+            products=self.products[np.ix_(order, order)],
+            top_images=self.top_images[order],
+            top_values=self.top_values[order],
+        )
+
     @property
     def similarity(self) -> np.ndarray:
         """The correlations as metrics take them: with 0 in the row and column of a constant unit."""

@@ -204,6 +204,7 @@ CALLS = {
     "atlas": page,
     "plots": lambda: [
         drawn(plots.class_maps({"a": inspect.class_maps(made()[0], GRID)}, {"x": 1})),
+        drawn(plots.preferred_classes({"a": {"b": made()[0].selectivity()}}, {"b": GRID}, "xy")),
         drawn(plots.filter_images(made()[1].images, GRID)),
         drawn(plots.top_images(IMAGES, made()[0].top_images, GRID)),
         drawn(plots.first_layer({"a": KERNEL}, GRID)),

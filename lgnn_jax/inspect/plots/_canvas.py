@@ -41,3 +41,13 @@ def lay_out(tiles: np.ndarray, places: np.ndarray, gap: int) -> np.ndarray:
         y, x = row * (height + gap), column * (width + gap)
         canvas[y : y + height, x : x + width] = tile
     return canvas
+
+
+def outline(panel: Any, members: np.ndarray, shape: tuple[int, int]) -> None:
+    """Draws a line around units of a grid."""
+    inside = np.zeros((shape[0] + 2, shape[1] + 2), bool)
+    inside[1:-1, 1:-1].flat[members] = True
+    for row, column in np.argwhere(inside[:, 1:] != inside[:, :-1]) - (1, 0):
+        panel.plot([column - 0.5] * 2, [row - 0.5, row + 0.5], color="black", linewidth=1.2)
+    for row, column in np.argwhere(inside[1:] != inside[:-1]) - (0, 1):
+        panel.plot([column - 0.5, column + 0.5], [row - 0.5] * 2, color="black", linewidth=1.2)

@@ -83,16 +83,6 @@ def class_maps(
                 panel.set_title(name, fontsize=fontsize)
             for region in (regions or {}).get(title, ()):
                 if region.label == index:
-                    _outline(panel, region.members, array.shape)
+                    canvas.outline(panel, region.members, array.shape)
         figure.colorbar(colours, ax=line.tolist(), label=label, shrink=0.8, aspect=20)
     return figure, drawn
-
-
-def _outline(panel: Any, members: np.ndarray, shape: tuple[int, int]) -> None:
-    """Draws a line around units of a grid."""
-    inside = np.zeros((shape[0] + 2, shape[1] + 2), bool)
-    inside[1:-1, 1:-1].flat[members] = True
-    for row, column in np.argwhere(inside[:, 1:] != inside[:, :-1]) - (1, 0):
-        panel.plot([column - 0.5] * 2, [row - 0.5, row + 0.5], color="black", linewidth=1.2)
-    for row, column in np.argwhere(inside[1:] != inside[:-1]) - (0, 1):
-        panel.plot([column - 0.5, column + 0.5], [row - 0.5] * 2, color="black", linewidth=1.2)

@@ -87,6 +87,18 @@ def test_selectivity_is_welchs_t_of_a_class_against_the_rest(superclass_of):
     np.testing.assert_allclose(laid_out, expected.reshape(-1, 4, 3), rtol=1e-6)
 
 
+def test_reordered_statistics_are_those_of_reordered_responses():
+    x, labels = maps()
+    order = np.random.default_rng(3).permutation(UNITS)
+    moved, wanted = found(x, labels).reordered(order), found(x[..., order], labels)
+    for name in ("mean", "covariance", "class_means", "similarity", "top_images", "top_values"):
+        np.testing.assert_allclose(getattr(moved, name), getattr(wanted, name), atol=1e-9, err_msg=name)
+    np.testing.assert_allclose(moved.selectivity(), wanted.selectivity())
+    for wrong in ([0] * UNITS, np.arange(UNITS - 1), np.arange(UNITS) + 0.5, np.eye(UNITS)):
+        with pytest.raises(ValueError, match="must be a permutation of the 12 units of 'maps'"):
+            found(x, labels).reordered(wrong)
+
+
 def test_accumulating_is_deterministic_and_keeps_small_spreads_beside_large_means():
     x, labels = maps()
     first, second = found(x, labels, batch=32), found(x, labels, batch=32)
@@ -634,6 +646,43 @@ def test_class_maps_draw_the_chosen_classes_with_their_regions():
         plots.class_maps(arrays, {"pine": 4})
     with pytest.raises(ValueError, match="NaN everywhere"):
         plots.class_maps({"LGNN": np.full((1, 2, 2), np.nan)}, {"pine": 0})
+
+
+def test_preferred_classes_are_the_largest_t_and_their_regions_are_named_and_counted():
+    grid = Grid((4, 3))
+    t = noise(3, 12) / 10
+    t[0, [0, 1, 3, 4]] = 9  # A square of the first class, and one unit of it elsewhere.
+    t[0, 11], t[2, 8], t[1, 8] = 9, np.inf, 4
+    t[:, 6], t[:, 7] = np.nan, 0
+    arrays = {"net": {"as trained": t, "moved": t[:, ::-1]}, "other": {"as trained": t, "moved": t}}
+    figure, shown = plots.preferred_classes(
+        arrays, {"as trained": grid, "moved": grid}, ["cat", "dog", "eel"], named=4
+    )
+    found = shown["net"]["as trained"]
+    expected = np.where(np.isnan(t).all(0), -1, np.nan_to_num(t, nan=-1).argmax(0))
+    expected[7] = -1
+    np.testing.assert_array_equal(found, expected.reshape(4, 3))
+    np.testing.assert_array_equal(shown["net"]["moved"].ravel(), expected[::-1])
+    assert found.ravel()[8] == 2 and found[0, 0] == found[1, 1] == found[3, 2] == 0
+    panels = figure.axes
+    assert [panel.get_title() for panel in panels] == ["as trained", "moved", "", ""]
+    assert [panel.get_ylabel() for panel in panels] == ["net", "", "other", ""]
+    regions_of = sum(scipy.ndimage.label(found == label)[1] for label in range(3))
+    assert panels[0].get_xlabel().startswith(f"{regions_of} regions, largest ")
+    names = {text.get_text(): text.get_position() for text in panels[0].texts}
+    assert names["cat"][0] in (0, 1) and names["cat"][1] in (0, 1)
+    pixels = np.asarray(panels[0].images[0].get_array())
+    assert (pixels[0, 0] == pixels[3, 2]).all() and (pixels[2, 0] == pixels[2, 1]).all()
+    assert len({tuple(pixels[place]) for place in ((0, 0), (2, 2), (2, 0))}) == 3
+    own = Figure()
+    assert plots.preferred_classes({"a": {"b": t}}, {"b": grid}, "xyz", axes=own.subplots())[0] is own
+    for wrong, message in (
+        (({"a": {"b": t}}, {"b": grid}, "xy"), "2 named classes, got shape"),
+        (({"a": {"b": t[:, 1:]}}, {"b": grid}, "xyz"), "11 units"),
+        (({"a": {"b": t}}, {"b": Grid((12,))}, "xyz"), "two dimensions"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            plots.preferred_classes(*wrong)
 
 
 def test_top_images_lie_at_the_units_place():
