@@ -1,6 +1,7 @@
 """Topographic training in JAX: gradients smoothed over a grid of filters, as an Optax transformation."""
 
 from lgnn_jax import topography
+from lgnn_jax._arrange import arrange
 from lgnn_jax._grid import Grid, distances, grid_shape, neighbours
 from lgnn_jax._layout import ConvLayout, Layer
 from lgnn_jax._neighbourhood import HeatKernel, Window, largest_sigma
@@ -17,6 +18,7 @@ __all__ = [
     "Layer",
     "Ties",
     "Window",
+    "arrange",
     "decreasing_sigma",
     "distances",
     "grid_shape",

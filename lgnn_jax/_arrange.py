@@ -1,0 +1,132 @@
+"""From how alike units are to where they sit on a grid: a search by exchanging many pairs at once."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from lgnn_jax._dtypes import at_least_float32
+from lgnn_jax._exchange import descend, live_first, objective, spectral, standardised
+from lgnn_jax._grid import Grid, check_grid
+from lgnn_jax._tree import unboxed
+from lgnn_jax.topography._similarity import as_similarity
+
+_ROUNDS = 50  # Exchanges of many pairs at once at one sigma, at most.
+_FINAL = 10_000  # The same at a sigma of one step, which ends by itself.
+_LEVELS = 4  # Sigmas for every halving.
+_STARTS = 4
+
+
+def arrange(
+    similarity: jax.typing.ArrayLike,
+    grid: Grid,
+    *,
+    start: jax.typing.ArrayLike | None = None,
+    key: jax.Array | None = None,
+) -> jax.Array:
+    """An order of the units on a grid that puts those that are alike next to each other.
+
+    It maximises ``sum_{i<j} s[order[i], order[j]] * exp(-d_ij^2 / 2)`` over pairs of positions, where ``d``
+    are :func:`distances` on the grid. Pairs of units change places as long as that gains anything, many
+    disjoint pairs at once: first for wide neighbourhoods, whose sigma then shrinks from a quarter of the
+    grid to one step. The result is a local optimum: no exchange of two units improves it.
+
+    A similarity is put in order by ``similarity[order][:, order]``, maps and responses by ``x[..., order]``.
+    Whatever is measured on the similarity that an order was fitted to is an in-sample number.
+
+    Args:
+      similarity: ``(units, units)``, of ``topography.cosines`` or ``topography.correlations``, or a mean of
+        several. Dead units, whose rows are 0, go to the last positions.
+      grid: Where the units go, row-major; its dimensions and ``wrap`` are static under ``jit``.
+      start: An order to go on from. Neighbourhoods then are one step wide from the beginning, so that the
+        result stays near it.
+      key: A PRNG key for more starts, of which the best result is kept; None for the spectral one alone.
+
+    Returns:
+      int32 ``(units,)``: ``order[p]`` is the unit at position ``p``.
+
+    Raises:
+      ValueError: If ``similarity`` is none or does not fit the grid, or ``start`` is no permutation of its
+        units. Traced values are not tested.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from lgnn_jax import Grid, arrange, topography
+      >>> angle = jnp.array([0.0, 2.0, 1.0, 3.0])  # Filters that turn, out of order.
+      >>> similarity = topography.cosines(jnp.stack([jnp.cos(angle), jnp.sin(angle)]))
+      >>> arrange(similarity, Grid((4,))).tolist() in ([0, 2, 1, 3], [3, 1, 2, 0])
+      True
+
+    Source:
+      Exchanges for the quadratic assignment problem: Koopmans, Beckmann, 1957; a neighbourhood that shrinks:
+      Kohonen, "Self-Organizing Maps", 2001.
+    """
+    matrix = _checked(similarity, grid)
+    first = None if start is None else _permutation(start, grid)
+    return _arrange(matrix, grid, first, key)
+
+
+def _checked(similarity: Any, grid: Grid) -> jax.Array:
+    """The similarity, at least float32, tested where its values are known."""
+    similarity = unboxed(similarity)
+    if isinstance(similarity, jax.core.Tracer):
+        if similarity.ndim != 2 or similarity.shape[0] != similarity.shape[1]:
+            raise ValueError(f"similarity must be (units, units), got shape {similarity.shape}.")
+    else:
+        similarity, _ = as_similarity(similarity)
+    check_grid(grid, len(similarity), "similarity")
+    return at_least_float32(jnp.asarray(similarity))
+
+
+def _permutation(start: Any, grid: Grid) -> jax.Array:
+    """The order to go on from, tested where its values are known."""
+    start = start if isinstance(start, jax.core.Tracer) else np.asarray(start)
+    units = grid.units
+    wanted = f"start must be an order of the {units} units, each of 0 to {units - 1} once, as arrange gives"
+    if start.shape != (grid.units,) or not jnp.issubdtype(start.dtype, jnp.integer):
+        raise ValueError(f"{wanted}; got {start.dtype} of shape {start.shape}.")
+    if isinstance(start, np.ndarray):
+        counts = np.bincount(start[(start >= 0) & (start < grid.units)], minlength=grid.units)
+        if (counts != 1).any():
+            wrong = int(np.argmax(counts != 1))
+            raise ValueError(f"{wanted}; got unit {wrong} {counts[wrong]} times.")
+    return jnp.asarray(start, jnp.int32)
+
+
+def _levels(grid: Grid) -> np.ndarray:
+    """Sigmas from a quarter of the grid's longest dimension to one step."""
+    widest = max(1.0, max(grid.shape) / 4)
+    return np.geomspace(widest, 1.0, 1 + math.ceil(_LEVELS * math.log2(widest)))
+
+
+@functools.partial(jax.jit, static_argnames="grid")
+def _arrange(matrix: jax.Array, grid: Grid, start: jax.Array | None, key: jax.Array | None) -> jax.Array:
+    """The whole search, compiled once for every grid."""
+    alive = jnp.abs(matrix).max(axis=1, initial=0) > 0
+    values = standardised(matrix, alive)
+    one = jnp.ones((), values.dtype)
+    if start is not None:
+        return descend(values, grid, live_first(start, alive), alive, one, jnp.int32(_FINAL))
+    sigmas = jnp.asarray(_levels(grid), values.dtype)
+    starts = spectral(values, grid, alive)[None]
+    if key is not None:
+        keys = jax.random.split(key, _STARTS - 1)
+        noisy = jax.vmap(lambda k: jax.random.permutation(k, grid.units))(keys).astype(jnp.int32)
+        starts = jnp.concatenate([starts, jax.vmap(live_first, (0, None))(noisy, alive)])
+
+    def search(order: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def level(order, sigma):
+            return descend(values, grid, order, alive, sigma, jnp.int32(_ROUNDS)), None
+
+        order, _ = lax.scan(level, order, sigmas)
+        order = descend(values, grid, order, alive, one, jnp.int32(_FINAL))
+        return order, objective(values, grid, order)
+
+    orders, reached = lax.map(search, starts)
+    return orders[reached.argmax()]

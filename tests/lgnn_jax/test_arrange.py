@@ -1,0 +1,130 @@
+"""Orders of units on a grid against brute force and SciPy, and what is refused."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lgnn_jax import Grid, _exchange, arrange, distances, topography
+
+
+def kernel(grid, sigma=1.0):
+    """The neighbourhood between positions, float64, 0 on the diagonal."""
+    return np.exp(-(distances(grid) ** 2) / (2 * sigma**2)) - np.eye(grid.units)
+
+
+def objective(similarity, grid, order, sigma=1.0):
+    order, total = np.asarray(order), 0.0
+    near = kernel(grid, sigma)
+    for i, j in itertools.combinations(range(grid.units), 2):
+        total += float(similarity[order[i], order[j]]) * near[i, j]
+    return total
+
+
+def noise(units, seed=0, dimensions=4):
+    return np.asarray(
+        topography.cosines(np.random.default_rng(seed).standard_normal((dimensions, units)))
+    ).copy()
+
+
+GRIDS = [Grid((7,)), Grid((7,), wrap=True), Grid((2, 3)), Grid((3, 2), wrap=True), Grid((2, 2, 2))]
+grids = pytest.mark.parametrize("grid", GRIDS, ids=str)
+
+
+@grids
+def test_it_is_the_best_of_all_orders(grid):
+    similarity = noise(grid.units)
+    near = kernel(grid)
+    orders = np.array(list(itertools.permutations(range(grid.units))))
+    orders = orders[orders[:, 0] < orders[:, -1]] if len(grid.shape) == 1 else orders
+    sums = np.zeros(len(orders))
+    for i, j in itertools.combinations(range(grid.units), 2):
+        sums += similarity[orders[:, i], orders[:, j]] * near[i, j]
+    found = objective(similarity, grid, arrange(similarity, grid, key=jax.random.key(0)))
+    assert found == pytest.approx(sums.max(), rel=0.01)
+
+
+@grids
+@pytest.mark.parametrize("sigma", [1.0, 2.0])
+def test_the_gain_of_every_exchange_is_the_difference(grid, sigma):
+    values = noise(grid.units) - np.eye(grid.units, dtype=np.float32)
+    values = (values + values.T) / 2
+    near = _exchange.neighbourhood(grid, jnp.float32(sigma))
+    gains, own = _exchange.gains(jnp.asarray(values), near)
+    order = np.arange(grid.units)
+    before = objective(values, grid, order, sigma)
+    assert own.sum() / 2 == pytest.approx(before, abs=1e-5)
+    for p, q in itertools.combinations(range(grid.units), 2):
+        other = order.copy()
+        other[[p, q]] = q, p
+        difference = objective(values, grid, other, sigma) - before
+        assert gains[p, q] == pytest.approx(difference, abs=1e-5)
+        assert gains[q, p] == gains[p, q]
+
+
+@pytest.mark.parametrize("key", [None, 0])
+def test_no_exchange_of_two_improves_the_result(key):
+    grid = Grid((4, 5))
+    similarity = noise(20)
+    order = np.asarray(arrange(similarity, grid, key=None if key is None else jax.random.key(key)))
+    best = objective(similarity, grid, order)
+    for p, q in itertools.combinations(range(20), 2):
+        other = order.copy()
+        other[[p, q]] = other[[q, p]]
+        assert objective(similarity, grid, other) < best + 1e-4
+
+
+def test_dead_units_go_to_the_end():
+    similarity = noise(12)
+    dead = [2, 7, 9]
+    similarity[dead] = similarity[:, dead] = 0
+    order = arrange(similarity, Grid((4, 3)))
+    assert order.dtype == jnp.int32 and sorted(order.tolist()) == list(range(12))
+    assert order[-3:].tolist() == dead
+    given = np.arange(12)[::-1]
+    assert arrange(similarity, Grid((4, 3)), start=given)[-3:].tolist() == dead
+
+
+@pytest.mark.parametrize("live", [0, 1])
+def test_fewer_than_two_live_units_stay(live):
+    similarity = np.zeros((6, 6), np.float32)
+    similarity[0, 0] = live
+    assert arrange(similarity, Grid((3, 2)), key=jax.random.key(0)).tolist() == list(range(6))
+    assert arrange(np.ones((1, 1)), Grid((1,))).tolist() == [0]
+
+
+@pytest.mark.parametrize("key", [None, 0])
+def test_it_is_the_same_again_and_under_jit(key):
+    grid, similarity = Grid((4, 4)), noise(16)
+    key = None if key is None else jax.random.key(key)
+    order = arrange(similarity, grid, key=key)
+    np.testing.assert_array_equal(order, arrange(similarity, grid, key=key))
+    jitted = jax.jit(functools.partial(arrange, grid=grid))
+    np.testing.assert_array_equal(order, jitted(similarity, key=key))
+    np.testing.assert_array_equal(
+        arrange(similarity, grid, start=order),
+        jax.jit(arrange, static_argnums=1)(similarity, grid, start=order),
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ({"similarity": np.ones((4, 6))}, r"similarity must be \(units, units\), got shape \(4, 6\)"),
+        ({"similarity": np.triu(np.ones((6, 6)))}, "similarity must be symmetric"),
+        ({"similarity": np.full((6, 6), np.nan)}, "similarity holds NaN"),
+        ({"similarity": np.eye(6) + 1.5 * np.eye(6)[::-1]}, r"similarity must be cosines in \[-1, 1\]"),
+        ({"grid": Grid((4, 2))}, "similarity has 6 units, but a grid of 4x2 holds 8"),
+        ({"start": np.arange(5)}, r"each of 0 to 5 once, as arrange gives; got int64 of shape \(5,\)"),
+        ({"start": np.arange(6.0)}, r"got float64 of shape \(6,\)"),
+        ({"start": [0, 1, 2, 3, 4, 4]}, "got unit 4 2 times"),
+        ({"start": [0, 1, 2, 3, 4, -1]}, "got unit 5 0 times"),
+    ],
+)
+def test_what_cannot_be_arranged_is_refused(arguments, words):
+    given = {"similarity": np.eye(6), "grid": Grid((3, 2))} | arguments
+    with pytest.raises(ValueError, match=words):
+        arrange(**given)
