@@ -5,7 +5,9 @@ from lgnn_jax._arrange import arrange
 from lgnn_jax._grid import Grid, distances, grid_shape, neighbours
 from lgnn_jax._layout import ConvLayout, Layer
 from lgnn_jax._neighbourhood import HeatKernel, Window, largest_sigma
+from lgnn_jax._reorder import reorder
 from lgnn_jax._smoothing import smooth
+from lgnn_jax._ties import Ties, ties
 from lgnn_jax._transform import LGNNState, decreasing_sigma, lgnn
 
 __all__ = [
@@ -14,6 +16,7 @@ __all__ = [
     "HeatKernel",
     "LGNNState",
     "Layer",
+    "Ties",
     "Window",
     "arrange",
     "decreasing_sigma",
@@ -22,7 +25,9 @@ __all__ = [
     "largest_sigma",
     "lgnn",
     "neighbours",
+    "reorder",
     "smooth",
+    "ties",
     "topography",
 ]
 __version__ = "0.1.0"
