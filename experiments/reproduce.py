@@ -23,9 +23,10 @@ from experiments.study.study import Study
 _log = logging.getLogger("experiments")
 
 _SET_BY_ROWS = ("net", *methods.options())
+_TABLES = paper.TABLES | paper.OWN
 # What each command makes: tables and figures.
 _PARTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    **{name: ((name,), ()) for name in paper.TABLES},
+    **{name: ((name,), ()) for name in _TABLES},
     **{name: ((), (name,)) for name in paper.FIGURES},
     "all": (tuple(paper.TABLES), tuple(paper.FIGURES)),
 }
@@ -34,6 +35,7 @@ _HELP = {
     "table2": "Table II: WRN-16-8 and WRN-28-10, smoothed in part or as a whole.",
     "table3": "Table III: magnitudes of the first layer's filters of VGG-19, from the runs of Table I.",
     "ablation": "VGG-11 with windows of 3x3 and 5x5 and wider neighbourhoods: accuracy and topography.",
+    "order": "How much order VGG-11's layers show as trained, arranged afterwards, and arranged during training.",
     "fig1": "Figure 1: the first layer's filters of VGG-19.",
     "fig2": "Figure 2: how filters of VGG-11's last layer resemble the others.",
     "fig3": "Figure 3: how VGG-11's last layer responds to classes.",
@@ -91,7 +93,7 @@ def _compare(options: Options, variants: tuple[str, ...], seeds: int) -> None:
     _tell_notes(made)
 
     def draw() -> list[str]:
-        figures.compare(made)
+        figures.compare(made, data)
         return []
 
     # Its figures show weights, so that runs of which the summary is published are made all the same.
@@ -101,14 +103,14 @@ def _compare(options: Options, variants: tuple[str, ...], seeds: int) -> None:
 def _command(name: str) -> click.Command:
     """The command that makes ``name``."""
     table_names, figure_names = _PARTS[name]
-    rows = [row for table in table_names for row in paper.TABLES[table].rows]
+    rows = [row for table in table_names for row in _TABLES[table].rows]
     rows += [row for figure in figure_names for row in paper.FIGURES[figure].rows]
     nets = tuple(dict.fromkeys(row.net for row in rows))
 
     def command(options: Options, plan: bool, publish: bool, shorten: float | None, **chosen: Any):
         _refuse_contradictions(options, plan, publish, shorten)
         kept = _nets(name, chosen.get("nets") or ",".join(nets), nets)
-        parts = {table: paper.TABLES[table].of(kept) for table in table_names}
+        parts = {table: _TABLES[table].of(kept) for table in table_names}
         drawn = [figure for figure in figure_names if paper.FIGURES[figure].rows[0].net in kept]
         for row in rows:
             if row.net in kept:

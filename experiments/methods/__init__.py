@@ -21,6 +21,7 @@ import dataclasses
 from typing import Any
 
 from experiments import fields
+from experiments.methods.arranged import Arranged
 from experiments.methods.base import Method
 from experiments.methods.baseline import Baseline
 from experiments.methods.constant import Constant
@@ -32,6 +33,7 @@ METHODS: dict[str, type[Method]] = {
         Baseline,
         Constant,
         Decreasing,
+        Arranged,
     )
 }
 

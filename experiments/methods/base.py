@@ -11,7 +11,7 @@ import optax
 
 if TYPE_CHECKING:
     from experiments.config import Run
-    from experiments.run.step import TrainState
+    from experiments.run.step import Images, TrainState
 
 # A term of the loss, from parameters and from activations by the paths of the layers' kernels.
 Loss = Callable[[Any, Mapping[str, jax.Array]], jax.Array]
@@ -43,10 +43,11 @@ class Method:
         """
         return None
 
-    def between(self, run: Run, state: TrainState, epoch: int) -> TrainState:
+    def between(self, run: Run, state: TrainState, epoch: int, training: Images) -> TrainState:
         """The state with which epoch ``epoch``, from 1, begins, from the one with which the last one ended.
 
-        A run that goes on from a checkpoint passes here once, as one that was never interrupted.
+        ``training`` has the training images. A run that goes on from a checkpoint passes here once, as one that
+        was never interrupted; of several hosts the first one's state counts.
         """
         return state
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import optax
 
 from experiments.methods.smoothing import Smoothing
-from lgnn_jax import Window, decreasing_sigma
+from lgnn_jax import decreasing_sigma
 
 if TYPE_CHECKING:
     from experiments.config import Run
@@ -23,4 +23,4 @@ class Decreasing(Smoothing):
 
     def schedule(self, run: Run, steps_per_epoch: int) -> optax.Schedule:
         """Its width, from ``sigma`` on."""
-        return decreasing_sigma(self.sigma, run.recipe.epochs, steps_per_epoch, window=Window(self.window))
+        return decreasing_sigma(self.sigma, run.recipe.epochs, steps_per_epoch, window=self.neighbourhood)

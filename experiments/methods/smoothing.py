@@ -10,7 +10,7 @@ import optax
 from experiments import nets
 from experiments.fields import setting
 from experiments.methods.base import Method
-from lgnn_jax import ConvLayout, Window, decreasing_sigma, lgnn
+from lgnn_jax import ConvLayout, HeatKernel, Window, decreasing_sigma, lgnn
 
 if TYPE_CHECKING:
     from experiments.config import Run
@@ -40,7 +40,12 @@ class Smoothing(Method):
             raise ValueError(
                 f"scope {self.scope!r} is for wide residual networks; {run.net.name} has only 'all'."
             )
-        decreasing_sigma(self.sigma, 1, 1, window=Window(self.window))  # Checks sigma, also for schedules.
+        decreasing_sigma(self.sigma, 1, 1, window=self.neighbourhood)  # Checks sigma, also for schedules.
+
+    @property
+    def neighbourhood(self) -> Window | HeatKernel:
+        """Its shape."""
+        return Window(self.window)
 
     def layout(self, run: Run) -> ConvLayout:
         """Which convolutions are smoothed, on which grids."""
@@ -49,7 +54,7 @@ class Smoothing(Method):
     def chain(self, run: Run, steps_per_epoch: int) -> optax.GradientTransformation:
         """The smoothing."""
         sigma = self.schedule(run, steps_per_epoch)
-        return lgnn(sigma, layout=self.layout(run), window=Window(self.window))
+        return lgnn(sigma, layout=self.layout(run), window=self.neighbourhood)
 
     def logged(self, run: Run, step: int, steps_per_epoch: int) -> dict[str, float]:
         """The neighbourhood's width."""

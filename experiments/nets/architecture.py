@@ -23,12 +23,14 @@ class Architecture:
         None), and a type to compute in.
       layers: The role of every convolution, one of ``ROLES``, by a pattern of its name; the first that fits counts.
       padding: Of images that are cropped at random: ``constant`` (zeros) or ``reflect``.
+      head: The dense layer at the end, whose bias has a weight a class.
       scopes: Which convolutions may be smoothed, as ``where`` of a ConvLayout by name; None is all of them.
     """
 
     module: Callable[[int, float, str | None, Any], nn.Module]
     layers: Mapping[str, str]
     padding: str
+    head: str = "dense"
     scopes: Mapping[str, Callable[[str, Any], bool] | None] = dataclasses.field(
         default_factory=lambda: {"all": None}
     )

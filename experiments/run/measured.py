@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -13,15 +13,18 @@ import numpy as np
 from experiments import nets
 from experiments.config import Run
 from experiments.data.dataset import SIZE
-from experiments.nets import activations
+from experiments.nets import activations, ordering
 from experiments.run.augment import normalise
-from experiments.run.step import PlacedData
-from lgnn_jax import Grid, topography
+from experiments.run.step import Images, PlacedData
+from experiments.run.weights import convolutions
+from lgnn_jax import Grid, fitted_score, topography
 from lgnn_jax.inspect import ResponseStatistics, accumulate
 
 Layers = Mapping[str, tuple[Grid, np.ndarray]]
 # What is kept of a score, in this order.
 COLUMNS = ("value", "null_low", "null_high", "p")
+_OF_ORDER = ("value", "null_high")
+_SHUFFLED = 19  # Arrangements of shuffled weights: as few as let p be 0.05.
 
 
 def responses(config: Run, variables: Any, placed: PlacedData) -> dict[str, ResponseStatistics]:
@@ -51,20 +54,56 @@ def _shown(module: nn.Module) -> Callable[..., dict[str, jax.Array]]:
     return run
 
 
-def compact(scores: Mapping[str, Any]) -> dict[str, Any]:
+def arranged(
+    config: Run,
+    variables: Any,
+    training: Images,
+    statistics: Mapping[str, ResponseStatistics],
+    superclass_of: tuple[int, ...],
+) -> dict[str, Any]:
+    """What :func:`compact` keeps of the same network with its units in order: by their weights, by their responses.
+
+    Orders are fitted on the network's weights, and on its responses to training images; responses are measured
+    on the images of ``statistics``. The neighbour cosine of the order by weights is measured on what it was fitted
+    on; ``fitted`` has beside it what the same algorithm makes of shuffled weights.
+    """
+    layers, kept = convolutions(config, variables["params"]), {}
+    for by in (ordering.WEIGHTS, ordering.RESPONSES):
+        found = ordering.orders(config.net, variables, training, by)
+        moved = {path: (layers[path][0], layers[path][1][..., order]) for path, order in found.items()}
+        seen = {
+            path: statistics[path].reordered(order) for path, order in found.items() if path in statistics
+        }
+        # What an order does not change, and what no table asks for, is left out: summaries are small.
+        kept[by] = compact(measure(moved, seen, superclass_of), _OF_ORDER, scalars=False)
+    kept["fitted"] = {path: _fitted(*layer) for path, layer in layers.items() if path in found}
+    return kept
+
+
+def _fitted(grid: Grid, kernel: np.ndarray) -> dict[str, Any]:
+    """The neighbour cosine of the weights in the order fitted on them, beside that of shuffled weights."""
+    rows = np.asarray(topography.filters(kernel)).T
+    score = fitted_score(rows, grid, of="weights", key=jax.random.key(0), permutations=_SHUFFLED)
+    return {column: _digits(score.summary()[column]) for column in _OF_ORDER}
+
+
+def compact(
+    scores: Mapping[str, Any], columns: Sequence[str] = COLUMNS, scalars: bool = True
+) -> dict[str, Any]:
     """What a summary keeps of :func:`measure`, to four digits: the layers, and a list over them of every number.
 
-    Of a score these are its ``COLUMNS``, of a scalar its value; None stands where a metric is not defined.
+    Of a score these are its ``columns``, of a scalar its value; None stands where a metric is not defined.
     """
+    kinds = {"score": tuple(columns)} | ({"scalar": ("value",)} if scalars else {})
     kept = {}
     for name, metric in topography.METRICS.items():
         found = [
             (score["metrics"] if metric.kind == "score" else score).get(name) for score in scores.values()
         ]
-        columns = {"score": COLUMNS, "scalar": ("value",)}.get(metric.kind, ())
-        if columns and any(value is not None for value in found):
+        shown = kinds.get(metric.kind, ())
+        if shown and any(value is not None for value in found):
             plain = [value if isinstance(value, dict) else {"value": value} for value in found]
-            kept[name] = {column: [_digits(value.get(column)) for value in plain] for column in columns}
+            kept[name] = {column: [_digits(value.get(column)) for value in plain] for column in shown}
     return {"layers": list(scores), "metrics": kept}
 
 

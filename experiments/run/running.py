@@ -17,7 +17,7 @@ from experiments.machine.process import StopSignals
 from experiments.run.checkpoint import Checkpoints
 from experiments.run.log import epoch_line
 from experiments.run.progress import Reporter
-from experiments.run.step import Totals, Trainer, order
+from experiments.run.step import Totals, Trainer, TrainState, order
 
 _BETWEEN_READINGS = 0.25  # Seconds between readings of loss and accuracy from the device.
 
@@ -79,7 +79,7 @@ class Running:
         batches = order(config.seed, epoch, placed.train_examples, config.recipe.batch)
         if self._done == first:
             if epoch:
-                self.state = placed.replicate(config.method.between(config, self.state, epoch))
+                self.state = self._between(epoch)
             self.state = self.state._replace(totals=placed.replicate(Totals.zero()))
         clock = _Clock(config.recipe.batch)
         for examples in batches[self._done - first :]:
@@ -100,6 +100,14 @@ class Running:
                     self._checkpoints.save(self._done, self.state, self.seconds())
             self._stop_if_asked()
         return jax.device_get(self.state.totals), clock.rate
+
+    def _between(self, epoch: int) -> TrainState:
+        """The state with which an epoch begins."""
+        placed = self._trainer.placed
+        state = self._config.method.between(self._config, self.state, epoch, placed.train)
+        if state is self.state:
+            return state
+        return placed.replicate(hosts.shared(jax.device_get(state)) if hosts.several() else state)
 
     def _read(self, epoch: int, clock: _Clock, last: bool) -> bool:
         """Reads loss and accuracy from the device, shows them, and says whether the loss is finite.

@@ -12,7 +12,7 @@ import numpy as np
 
 from experiments.config import Run
 from experiments.run.checkpoint import tree_digest
-from experiments.run.measured import compact, measure, responses
+from experiments.run.measured import arranged, compact, measure, responses
 from experiments.run.step import PlacedData
 from experiments.run.weights import convolutions
 from lgnn_jax import topography
@@ -38,7 +38,8 @@ def summarise(
     """
     params = variables["params"]
     layers = convolutions(config, params)
-    scores = measure(layers, responses(config, variables, placed), placed.superclass_of)
+    statistics = responses(config, variables, placed)
+    scores = measure(layers, statistics, placed.superclass_of)
     cosines = {name: found["metrics"]["weights: neighbour cosine"] for name, found in scores.items()}
     _, first = next(iter(layers.values()))
     magnitudes = np.linalg.norm(np.asarray(topography.filters(first)), axis=1)
@@ -55,6 +56,7 @@ def summarise(
             name: None if "undefined" in score else score for name, score in cosines.items()
         },
         "topography": compact(scores),
+        "arranged": arranged(config, variables, placed.train, statistics, placed.superclass_of),
         "first_layer_magnitudes": [float(value) for value in magnitudes],
         "seconds": round(seconds, 1),
         "images_per_second": last["images_per_second"],

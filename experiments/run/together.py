@@ -49,9 +49,10 @@ def family(config: Run) -> Run:
     """What a run shares with those that one program can make beside it.
 
     Raises:
-      ValueError: If its method is none whose sigma is all that there is to it.
+      ValueError: If its method is none whose sigma is all that there is to it, or does something between epochs.
     """
-    if not isinstance(config.method, Smoothing):
+    method = type(config.method)
+    if not issubclass(method, Smoothing) or method.between is not Smoothing.between:
         raise ValueError(f"Runs of {config.method.name!r} cannot be made together; leave --together out.")
     return config.having(seed=0, variant="constant", sigma=0.5)
 

@@ -6,13 +6,19 @@ import dataclasses
 import logging
 import pathlib
 import shlex
+from typing import Any
 
 import numpy as np
 
 from experiments import nets
+from experiments.config import Run
+from experiments.data import Dataset
+from experiments.nets import ordering
 from experiments.options import Options
 from experiments.run import results
+from experiments.run.measured import responses
 from experiments.run.results import spread
+from experiments.run.step import PlacedData
 from experiments.run.weights import WEIGHTS, convolutions, load_weights
 from experiments.study.paper import FIGURES
 from experiments.study.study import Line, Study
@@ -93,15 +99,47 @@ def _inspect(study: Study, line: Line, baseline: Line, target: pathlib.Path, pic
     look(folders, target, study.options.data, study.options.data_dir, setting=pictures)
 
 
-def compare(study: Study) -> None:
+def compare(study: Study, data: Dataset) -> None:
     """Draws the first seed's networks of a comparison beside each other."""
     runs = {line.row.label: line.configs[0] for line in study.sections[0].lines}
-    layers = {}
+    variables = {}
     for label, config in runs.items():
         folder = results.find(config, study.options.out)
         assert folder is not None, f"{config.name} is not finished"
-        layers[label] = convolutions(config, load_weights(folder)["params"])
+        variables[label] = load_weights(folder)
+    layers = {label: convolutions(config, variables[label]["params"]) for label, config in runs.items()}
     _draw(layers, next(iter(runs.values())).net.name, study.folder)
+    _draw_preferences({label: (runs[label], variables[label]) for label in runs}, data, study.folder)
+
+
+def _draw_preferences(networks: dict[str, tuple[Run, Any]], data: Dataset, out: pathlib.Path) -> None:
+    """Which classes the units of the last two layers prefer, as trained and arranged afterwards."""
+    if np.bincount(data.test_labels, minlength=data.classes).min() < 2:
+        _log.info("preferences.png needs two test images of every class; it is left out")
+        return
+    placed, groups = PlacedData(data), data.superclass_of or None
+    shown: dict[str, dict[str, np.ndarray]] = {}
+    grids = {}
+    for label, (config, variables) in networks.items():
+        found = responses(config, variables, placed)
+        orders = ordering.orders(config.net, variables, placed.train, ordering.RESPONSES)
+        role = nets.NETS[config.net.name].role
+        layers = convolutions(config, variables["params"])
+        shown[label] = {}
+        for path in [path for path in layers if path in found and role(path) != nets.SHORTCUT][-2:]:
+            native = found[path].selectivity(groups, constant="nan")
+            order = orders.get(path, np.arange(layers[path][0].units))
+            for title, t in (("as trained", native), ("arranged", native[:, order])):
+                column = f"{nets.layer_name(path)}, {title}"
+                shown[label][column], grids[column] = t, layers[path][0]
+    names = data.superclass_names or data.class_names
+    figure, _ = plots.preferred_classes(shown, grids, [name.replace("_", " ") for name in names])
+    figure.suptitle(
+        "which class every unit prefers (largest t on test images), first seed; arranged: by responses to training "
+        "images",
+        fontsize=9,
+    )
+    figure.savefig(out / "preferences.png", dpi=150)
 
 
 def _draw(layers: dict[str, dict[str, tuple[Grid, np.ndarray]]], net: str, out: pathlib.Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from experiments.run import results
 from experiments.study import paired
+from experiments.study.orders import orders
 from experiments.study.study import Line, Section
 from lgnn_jax.inspect import magnitudes
 
@@ -49,6 +50,7 @@ def rows(section: Section, out: pathlib.Path) -> list[Entry]:
                 ],
                 **_origin(runs.values()),
                 "topography": _topography(list(runs.values())),
+                "order": orders(line.row.net, list(runs.values())),
             }
         )
     return entries

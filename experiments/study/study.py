@@ -154,7 +154,7 @@ def _command(name: str, table: paper.Table, options: Options, seeds: int, shorte
     """The command that makes the runs of a table."""
     words = [f"python -m experiments.reproduce {name}"]
     nets = dict.fromkeys(row.net for row in table.rows)
-    if len(nets) < len({row.net for row in paper.TABLES[name].rows}):
+    if len(nets) < len({row.net for row in (paper.TABLES | paper.OWN)[name].rows}):
         words.append(f"--nets {','.join(nets)}")
     words.append(options.arguments)
     if shorten != 1:

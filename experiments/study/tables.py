@@ -8,7 +8,7 @@ from experiments import nets
 from experiments.machine.files import write_json, write_text
 from experiments.markdown import table
 from experiments.run.progress import duration
-from experiments.study import paired
+from experiments.study import orders, paired
 from experiments.study.frame import Entry, by_layer, rows
 from experiments.study.study import COMPARISON, Section, Study
 
@@ -37,7 +37,14 @@ def write(study: Study) -> str:
 
 def _plain(section: Section, entries: list[Entry]) -> Entry:
     """A section for JSON."""
-    kept = [{name: value for name, value in entry.items() if name != "topography"} for entry in entries]
+    kept = [
+        {
+            name: value
+            for name, value in entry.items()
+            if name != "topography" and (value or name != "order")
+        }
+        for entry in entries
+    ]
     return {"title": section.title, "command": section.command, "notes": section.notes, "rows": kept}
 
 
@@ -56,6 +63,7 @@ def _plain_comparison(section: Section, entries: list[Entry]) -> Entry:
             for entry in entries
         ],
         "neighbour_cosine": by_layer(entries),
+        "order": {entry["row"]: entry["order"] for entry in entries},
         "runs": {entry["row"]: entry["runs"] for entry in entries},
     }
 
@@ -78,7 +86,13 @@ def _comparison(section: Section, entries: list[Entry]) -> str:
         ]
         for entry in entries
     ]
-    return "\n".join([*lines, *table(header, cells), "", *_topography_lines(entries)]) + "\n"
+    shown = [*_topography_lines(entries), *_after(orders.lines(entries))]
+    return "\n".join([*lines, *table(header, cells), "", *shown]) + "\n"
+
+
+def _after(lines: list[str]) -> list[str]:
+    """Lines that follow others, if there are any."""
+    return ["", *lines] if lines else []
 
 
 def _differences(change: Entry | None) -> str:
@@ -124,8 +138,10 @@ def markdown(section: Section, entries: list[Entry]) -> str:
     else:
         lines += _accuracy_lines(entries, comparable)
         for net in dict.fromkeys(entry["net"] for entry in entries):
-            shown = _topography_lines([entry for entry in entries if entry["net"] == net])
+            of_net = [entry for entry in entries if entry["net"] == net]
+            shown = _topography_lines(of_net)
             lines += ["", f"#### {net}", "", *shown] if shown else []
+            lines += _after(orders.lines(of_net))
     lines += ["", "#### Where every row is from", "", f"`{section.command}`", ""]
     lines += table(
         ["net", "row", "commit (by seed)", "hardware", "time of a run (median)"],

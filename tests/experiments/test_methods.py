@@ -11,6 +11,7 @@ import numpy as np
 import optax
 import pytest
 
+from experiments import data as datasets
 from experiments import fields, methods, nets
 from experiments.config import Run, configure, foresee, known_settings
 from experiments.methods import Constant
@@ -20,6 +21,7 @@ from experiments.run import running, step
 from experiments.run.augment import crop_and_flip, example_keys, normalise
 from experiments.run.checkpoint import Saved
 from experiments.run.step import Images, Totals, TrainState, keys, make_step
+from experiments.run.together import family
 from tests.experiments.run.test_step import pictures
 
 
@@ -41,7 +43,8 @@ class Sparse(Method):
 
         return term
 
-    def between(self, run, state, epoch):
+    def between(self, run, state, epoch, training):
+        assert training == "images"
         return state._replace(params=jax.tree.map(lambda leaf: leaf * 2 + epoch, state.params))
 
     def logged(self, run, step, steps_per_epoch):
@@ -185,7 +188,7 @@ class Counting:
     """A trainer whose every step adds one to the only parameter."""
 
     steps_per_epoch = 2
-    placed = types.SimpleNamespace(train_examples=64, replicate=lambda tree: tree)
+    placed = types.SimpleNamespace(train_examples=64, train="images", replicate=lambda tree: tree)
 
     def start(self, seed):
         return TrainState(np.int32(0), {"w": np.float64(0)}, {}, (), Totals.zero()), None
@@ -261,3 +264,87 @@ def test_settings_have_flat_names_of_their_own():
 def test_a_constant_neighbourhood_is_said_as_it_is_stored():
     config, _ = configure(pictures(), batch=16, sigma=0.3, width=0.0625)
     assert config.method == Constant(sigma=0.3) and config.flat()["variant"] == "constant"
+
+
+@pytest.fixture
+def arranged(shallow):
+    """A short run that puts its units in order at every epoch, with its trainer."""
+    data = datasets.load("digits")
+    config, _ = configure(data, variant="arranged", width=1 / 16, epochs=3, batch=448, lr=0.01)
+    return config, step.Trainer(config, step.PlacedData(data, jax.devices()[:1]))
+
+
+def test_an_order_leaves_the_function_and_moves_momentum_with_its_weights(arranged):
+    config, trainer = arranged
+    state, drawn = trainer.start(0)
+    for examples in np.arange(3 * 448).reshape(3, 448) % 1300:
+        state = trainer.step(state, drawn, examples.astype(np.int32))
+    before = jax.device_get(state)
+    after = jax.device_get(config.method.between(config, state, 1, trainer.placed.train))
+    assert not np.array_equal(before.params["conv_1"]["kernel"], after.params["conv_1"]["kernel"])
+    for old, new in zip(
+        trainer.evaluate(state), trainer.evaluate(trainer.placed.replicate(after)), strict=True
+    ):
+        np.testing.assert_allclose(old, new, rtol=1e-4)
+    columns = (
+        before.params["conv_1"]["kernel"].reshape(-1, 4),
+        after.params["conv_1"]["kernel"].reshape(-1, 4),
+    )
+    norms = [np.linalg.norm(each, axis=0) for each in columns]
+    order = [int(np.abs(norms[0] - norm).argmin()) for norm in norms[1]]
+    assert sorted(order) == [0, 1, 2, 3] != order
+    for find in (
+        lambda state: state.batch_stats["bn_1"]["mean"],
+        lambda state: optax.tree_utils.tree_get(state.opt_state, "trace")["bn_1"]["scale"],
+    ):
+        assert np.ptp(find(before)) > 0
+        np.testing.assert_array_equal(find(after), find(before)[order])
+    config = config.having(arrange_every=2)
+    assert config.method.between(config, state, 1, None) is state
+
+
+def test_a_run_whose_units_are_moved_goes_on_bit_for_bit(arranged):
+    config, trainer = arranged
+    states = []
+
+    class Keeping:
+        placed, steps_per_epoch, start = trainer.placed, trainer.steps_per_epoch, trainer.start
+        evaluate = staticmethod(lambda state: (np.ones(1, bool), 0.0))
+
+        def step(self, state, drawn, examples):
+            made = trainer.step(state, drawn, examples)
+            states.append(jax.device_get(made))
+            return made
+
+    def end(saved):
+        before = Silent(None if saved is None else Saved(saved, 0.0))
+        made = running.Running(Keeping(), config, before, before, before)
+        for epoch in range(made.epochs_logged, 3):
+            made.epoch(epoch)
+        return jax.device_get(made.state)
+
+    whole = end(None)
+    kept, steps = list(states), trainer.steps_per_epoch
+    for at in (steps, steps + 1, 2 * steps):  # At the end of an epoch, within one, at the end of another.
+        jax.tree.map(np.testing.assert_array_equal, end(kept[at - 1]), whole)
+
+
+def test_what_arranged_is_told_is_checked_and_said_in_the_log():
+    run, _ = foresee(
+        "digits", variant="arranged", neighbourhood="heat", sigma=1.0, sigma_end=0.15, epochs=5
+    )
+    widths = [run.method.logged(run, 10 * epoch + 3, 10)["sigma"] for epoch in range(5)]
+    np.testing.assert_allclose(widths, 0.15 ** (np.arange(5) / 4), rtol=1e-6)
+    assert "arrange_by" not in foresee("digits")[0].flat()
+    for wrong, message in (
+        ({"arrange_by": "names"}, "Unknown arrange_by 'names'. Known: weights, responses, both"),
+        ({"arrange_every": 0}, "at least 1 epoch, got 0"),
+        ({"neighbourhood": "cone"}, "Unknown neighbourhood 'cone'. Known: window, heat"),
+        ({"sigma": 1.0}, "indefinite"),
+        ({"sigma_end": 1.0}, "indefinite"),
+        ({"sigma": 0.0, "sigma_end": 0.3}, "needs a positive sigma"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            foresee("digits", variant="arranged", **wrong)
+    with pytest.raises(ValueError, match="'arranged' cannot be made together"):
+        family(run)
