@@ -8,9 +8,9 @@ from rich.console import Console
 
 from experiments import data as datasets
 from experiments.config import configure
+from experiments.run.make import run
 from experiments.run.progress import Reporter
 from experiments.run.step import PlacedData, Trainer
-from experiments.train import run
 from tests.experiments import shallow as few_layers
 
 

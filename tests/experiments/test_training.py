@@ -13,12 +13,12 @@ from experiments.errors import FailedRun
 from experiments.options import Options
 from experiments.run import results
 from experiments.run.checkpoint import tree_digest as params_digest
+from experiments.run.make import run
 from experiments.run.progress import Reporter
 from experiments.run.step import PlacedData, Trainer
 from experiments.run.weights import convolutions, load_weights, natural
 from experiments.study import figures, tables
 from experiments.study.study import comparison
-from experiments.train import run
 from tests.experiments.conftest import SMALL
 
 
