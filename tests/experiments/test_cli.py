@@ -216,13 +216,13 @@ def test_what_is_given_reaches_the_configuration(tmp_path, monkeypatch, capsys):
     assert "digits: 1433 training and 364 test pictures, 10 classes" in capsys.readouterr().err
 
 
-def launch(command, *arguments, cache):
+def launch(command, *arguments, cache, shallow=True):
     """A command in a process of its own, on one device, compiled as tests are."""
-    name = f"experiments.{command.__name__.split('.')[-1]}"
+    name = [f"experiments.{command.__name__.split('.')[-1]}"]
     environment = os.environ | {"LGNN_JAX_CACHE": str(cache), "COLUMNS": "100"}
     environment.pop("PYTHONWARNINGS", None)
     return subprocess.run(
-        [sys.executable, "-m", name, *map(str, arguments)],
+        [sys.executable, "-m", *["tests.experiments.shallow"] * shallow, *name, *map(str, arguments)],
         cwd=ROOT,
         env=environment,
         capture_output=True,
@@ -232,7 +232,7 @@ def launch(command, *arguments, cache):
 
 @pytest.mark.parametrize("command", [train, reproduce])
 def test_help_lists_every_option(command, tmp_path):
-    done = launch(command, "--help", cache=tmp_path)
+    done = launch(command, "--help", cache=tmp_path, shallow=False)
     assert done.returncode == 0, done.stderr
     listed = {word for line in done.stdout.splitlines() for word in line.split()[:1] if word[:2] == "--"}
     assert listed == {f"--{name}" for name in SHARED + OWN[command]}
