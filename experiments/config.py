@@ -134,11 +134,22 @@ class Net:
 
 @functools.cache
 def _parameter_shapes(net: str, width: float) -> Any:
-    """Shapes of a network's parameters, whose convolutions depend on no data: tables ask for those of one often."""
+    """Shapes of a network's parameters, whose convolutions depend on no data: tables ask for those of one often.
+
+    Raises:
+      ValueError: If it has no running statistics.
+    """
     module = nets.build(net, 10, width)
-    return jax.eval_shape(
+    variables = jax.eval_shape(
         lambda x: module.init(jax.random.key(0), x, train=False), jnp.zeros((1, 32, 32, 3))
-    )["params"]
+    )
+    if "batch_stats" not in variables:
+        raise ValueError(
+            f"net {net!r} has no batch normalisation: wanted running statistics in the collection 'batch_stats', "
+            f"got {', '.join(map(repr, variables))} alone. Put batch_norm of experiments.nets.layers behind a "
+            "convolution of it."
+        )
+    return variables["params"]
 
 
 @dataclasses.dataclass(frozen=True)

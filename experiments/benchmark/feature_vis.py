@@ -16,7 +16,7 @@ import numpy as np
 from experiments import data as datasets
 from experiments import nets
 from experiments.benchmark import peer
-from experiments.benchmark.timing import machine
+from experiments.benchmark.timing import machine, turns
 from experiments.config import Run
 from experiments.errors import FailedRun, usage_errors
 from experiments.inspect.networks import own_data, read_config
@@ -111,7 +111,7 @@ def feature_vis_command(
         _log.info(f"{name}: {setting.steps} steps of {len(subject.units)} channels ...")
         forms, values = _forms(subject, setting, lucent)
         target = values["lucent"][setting.steps] if lucent is not None else None
-        timed = _interleaved(forms, repeats)
+        timed = _timed(forms, repeats)
         costs += [
             [name, *_cost_row(form, timed, values[form.split()[0]], target, subject.width)]
             for form in timed
@@ -293,12 +293,11 @@ def time_ours(subject: Subject, setting: Setting, units: np.ndarray) -> tuple[fl
     return step / len(units), begun - started - first * step
 
 
-def _interleaved(forms: dict[str, Timer], repeats: int) -> dict[str, Cost]:
-    """Every form in turn, so that whatever else the machine does meets them all."""
+def _timed(forms: dict[str, Timer], repeats: int) -> dict[str, Cost]:
+    """What every form takes, in turns."""
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in forms}
-    for repeat in range(repeats):
-        for name, timer in forms.items():
-            found[name].append(timer(repeat))
+    for repeat, name in turns(forms, repeats):
+        found[name].append(forms[name](repeat))
     return {name: Cost(*np.transpose(pairs)) for name, pairs in found.items()}
 
 
