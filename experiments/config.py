@@ -317,10 +317,7 @@ class Run:
 
     def optimizer(self, steps_per_epoch: int) -> optax.GradientTransformation:
         """The method's part, weight decay on every parameter, SGD with momentum."""
-        return optax.chain(
-            self.method.chain(self, steps_per_epoch),
-            *self.recipe.descent(steps_per_epoch),
-        )
+        return optax.chain(self.method.chain(self, steps_per_epoch), *self.recipe.descent(steps_per_epoch))
 
     def check(self) -> None:
         """Raises ``ValueError`` if the run cannot be made on these devices, or its grids fit no layer."""
@@ -360,12 +357,7 @@ def configure(data: Dataset, **settings: Any) -> tuple[Run, tuple[str, ...]]:
 
 
 def foresee(
-    data: str,
-    *,
-    net: str = "vgg11",
-    variant: str = "constant",
-    seed: int = 0,
-    **settings: Any,
+    data: str, *, net: str = "vgg11", variant: str = "constant", seed: int = 0, **settings: Any
 ) -> tuple[Run, tuple[str, ...]]:
     """A run from its net's recipe, with what is not None in ``settings`` put in its place, by flat names.
 
