@@ -71,7 +71,8 @@ def test_a_run_that_is_killed_ends_bit_for_bit_as_one_that_is_not(shallow_killed
     assert lines[0] == lines[1] and [line["epoch"] for line in lines[0]] == list(range(1, 9))
     assert not list(tmp_path.glob("*/*/checkpoints"))
     text = killed.report(kills, same)
-    assert ("| SIGKILL inside a save | " in text) == (number == 2) and "bit for bit" in text
+    met = any(kill.inside_a_save for kill in kills)  # The first one may have met a save as well.
+    assert ("| SIGKILL inside a save | " in text) == met and "bit for bit" in text
 
 
 @pytest.mark.slow
