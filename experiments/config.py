@@ -134,11 +134,22 @@ class Net:
 
 @functools.cache
 def _parameter_shapes(net: str, width: float) -> Any:
-    """Shapes of a network's parameters, whose convolutions depend on no data: tables ask for those of one often."""
+    """Shapes of a network's parameters, whose convolutions depend on no data: tables ask for those of one often.
+
+    Raises:
+      ValueError: If it has no running statistics.
+    """
     module = nets.build(net, 10, width)
-    return jax.eval_shape(
+    variables = jax.eval_shape(
         lambda x: module.init(jax.random.key(0), x, train=False), jnp.zeros((1, 32, 32, 3))
-    )["params"]
+    )
+    if "batch_stats" not in variables:
+        raise ValueError(
+            f"net {net!r} has no batch normalisation: wanted running statistics in the collection 'batch_stats', "
+            f"got {', '.join(map(repr, variables))} alone. Put batch_norm of experiments.nets.layers behind a "
+            "convolution of it."
+        )
+    return variables["params"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -306,10 +317,7 @@ class Run:
 
     def optimizer(self, steps_per_epoch: int) -> optax.GradientTransformation:
         """The method's part, weight decay on every parameter, SGD with momentum."""
-        return optax.chain(
-            self.method.chain(self, steps_per_epoch),
-            *self.recipe.descent(steps_per_epoch),
-        )
+        return optax.chain(self.method.chain(self, steps_per_epoch), *self.recipe.descent(steps_per_epoch))
 
     def check(self) -> None:
         """Raises ``ValueError`` if the run cannot be made on these devices, or its grids fit no layer."""
@@ -349,12 +357,7 @@ def configure(data: Dataset, **settings: Any) -> tuple[Run, tuple[str, ...]]:
 
 
 def foresee(
-    data: str,
-    *,
-    net: str = "vgg11",
-    variant: str = "constant",
-    seed: int = 0,
-    **settings: Any,
+    data: str, *, net: str = "vgg11", variant: str = "constant", seed: int = 0, **settings: Any
 ) -> tuple[Run, tuple[str, ...]]:
     """A run from its net's recipe, with what is not None in ``settings`` put in its place, by flat names.
 

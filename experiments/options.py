@@ -23,6 +23,8 @@ from experiments.machine import hosts
 
 _log = logging.getLogger("experiments")
 
+FINISHED = click.Path(exists=True, file_okay=False, path_type=pathlib.Path)  # The folder of a finished run.
+
 
 @dataclasses.dataclass(frozen=True)
 class Options:
@@ -147,3 +149,10 @@ def run_options(
         param.default = defaults.get(param.name, param.default)
     wrapped.__click_params__ = kept
     return wrapped
+
+
+def data_of_run(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds the options by which a command finds the data set of a finished run."""
+    where = click.option("--data-dir", metavar="PATH", help="Where tensorflow-datasets keeps its sets.")
+    which = click.option("--data", help="The run's data set, where its name does not tell (folder:PATH).")
+    return which(where(command))

@@ -21,9 +21,9 @@ from experiments.errors import FailedRun, Taken
 from experiments.machine import hosts
 from experiments.markdown import table
 from experiments.run import results
+from experiments.run.make import CHECKPOINT_SECONDS, run
 from experiments.run.progress import Reporter, duration
 from experiments.run.step import PlacedData, Trainer, order
-from experiments.train import CHECKPOINT_SECONDS, run
 
 _log = logging.getLogger("experiments")
 

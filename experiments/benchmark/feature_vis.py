@@ -16,12 +16,14 @@ import numpy as np
 from experiments import data as datasets
 from experiments import nets
 from experiments.benchmark import peer
-from experiments.benchmark.timing import machine
+from experiments.benchmark.noise import option
+from experiments.benchmark.timing import machine, turns
 from experiments.config import Run
 from experiments.errors import FailedRun, usage_errors
 from experiments.inspect.networks import own_data, read_config
 from experiments.markdown import quartiles, table
 from experiments.nets import vgg
+from experiments.options import FINISHED, data_of_run
 from experiments.run.augment import normalise
 from experiments.run.weights import load_weights
 from lgnn_jax.inspect import LUCID, SMALL, Setting, linen_responses, mean_activations, visualise
@@ -60,22 +62,15 @@ class Cost(NamedTuple):
 
 
 @click.command("feature_vis")
-@click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=pathlib.Path))
-@click.option("--data", help="The run's data set, where its name does not tell (folder:PATH).")
-@click.option("--data-dir", metavar="PATH", help="Where tensorflow-datasets keeps its sets.")
+@click.argument("run", type=FINISHED)
+@data_of_run
 @click.option("--layer", help="Layer whose channels are visualised.  [default: the last convolution]")
-@click.option(
-    "--channels", default=32, show_default=True, type=click.IntRange(1), help="How many, spread over it."
-)
-@click.option(
-    "--settings", default=",".join(SETTINGS), show_default=True, help="Settings of the visualisation."
-)
+@option("--channels", default=32, type=click.IntRange(1), help="How many, spread over it.")
+@option("--settings", default=",".join(SETTINGS), help="Settings of the visualisation.")
 @click.option(
     "--steps", type=click.IntRange(_FEWEST), help="Steps of a finished picture.  [default: the setting's]"
 )
-@click.option(
-    "--repeats", default=5, show_default=True, type=click.IntRange(1), help="Timings of each form."
-)
+@option("--repeats", default=5, type=click.IntRange(1), help="Timings of each form.")
 def feature_vis_command(
     run: pathlib.Path,
     data: str | None,
@@ -111,7 +106,7 @@ def feature_vis_command(
         _log.info(f"{name}: {setting.steps} steps of {len(subject.units)} channels ...")
         forms, values = _forms(subject, setting, lucent)
         target = values["lucent"][setting.steps] if lucent is not None else None
-        timed = _interleaved(forms, repeats)
+        timed = _timed(forms, repeats)
         costs += [
             [name, *_cost_row(form, timed, values[form.split()[0]], target, subject.width)]
             for form in timed
@@ -293,12 +288,11 @@ def time_ours(subject: Subject, setting: Setting, units: np.ndarray) -> tuple[fl
     return step / len(units), begun - started - first * step
 
 
-def _interleaved(forms: dict[str, Timer], repeats: int) -> dict[str, Cost]:
-    """Every form in turn, so that whatever else the machine does meets them all."""
+def _timed(forms: dict[str, Timer], repeats: int) -> dict[str, Cost]:
+    """What every form takes, in turns."""
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in forms}
-    for repeat in range(repeats):
-        for name, timer in forms.items():
-            found[name].append(timer(repeat))
+    for repeat, name in turns(forms, repeats):
+        found[name].append(forms[name](repeat))
     return {name: Cost(*np.transpose(pairs)) for name, pairs in found.items()}
 
 

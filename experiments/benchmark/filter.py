@@ -16,6 +16,7 @@ import optax
 from jax import lax
 
 from experiments.benchmark import noise
+from experiments.benchmark.noise import option
 from experiments.benchmark.timing import Call, compiled, interleaved, machine
 from experiments.markdown import quartiles, table
 from experiments.nets import NETS, build
@@ -25,19 +26,15 @@ _log = logging.getLogger("experiments")
 
 
 @click.command("filter")
-@click.option(
+@option(
     "--nets",
     default=",".join(NETS),
-    show_default=True,
     help="Networks whose gradients are smoothed, at full width and 100 classes.",
 )
-@click.option(
-    "--repeats", default=30, show_default=True, type=click.IntRange(3), help="Timings of each form."
-)
-@click.option(
+@option("--repeats", default=30, type=click.IntRange(3), help="Timings of each form.")
+@option(
     "--batches",
     default="32,128",
-    show_default=True,
     help="Batch sizes at which a whole training step of the first net is timed; of the others, the last.",
 )
 @click.option("--no-steps", is_flag=True, help="Leave the training steps out, which take most of the time.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ import numpy as np
 from experiments.config import configure
 from experiments.data import SIZE, Dataset
 from experiments.run.step import PlacedData, Trainer, TrainState, order
+
+option = functools.partial(click.option, show_default=True)
 
 
 def chosen(names: str, known: Sequence[str], what: str) -> list[str]:
@@ -30,12 +33,7 @@ def pictures(train: int, test: int = 1) -> Dataset:
     images = np.random.default_rng(0).integers(0, 256, (train + test, SIZE, SIZE, 3), dtype=np.uint8)
     labels = np.arange(train + test, dtype=np.int32) % 100
     return Dataset(
-        "noise",
-        images[:train],
-        labels[:train],
-        images[train:],
-        labels[train:],
-        tuple(map(str, range(100))),
+        "noise", images[:train], labels[:train], images[train:], labels[train:], tuple(map(str, range(100)))
     )
 
 

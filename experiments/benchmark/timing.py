@@ -7,7 +7,7 @@ import os
 import pathlib
 import platform
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -69,26 +69,39 @@ def first_calls(forms: Mapping[Form, Call]) -> dict[Form, float]:
     return times
 
 
-def interleaved(
-    forms: Mapping[Form, Call],
-    repeats: int,
-    *,
-    seconds: float = math.inf,
-    fewest: int = 2,
-    warm: bool = False,
-) -> dict[Form, list[float]]:
-    """Seconds a call, every form in turn, so that whatever else the machine does meets them all.
+def turns(
+    forms: Collection[Form], repeats: int, *, seconds: float = math.inf
+) -> Iterator[tuple[int, Form]]:
+    """Every form in turn, so that whatever else the machine does meets them all, with the number of the turn.
 
-    A turn is in random order, as what ran before a call has its part in how long it takes. One more goes
-    before, untimed: a program's second call took twice as long as later ones where others were compiled
-    in between.
-    Accelerators get several calls at once, whose start-up then overlaps.
+    A turn is in random order, as what ran before a call has its part in how long it takes.
+
+    Args:
+      forms: What takes turns.
+      repeats: How many turns.
+      seconds: There are fewer, but two at least, where another one would take longer than this in all.
+    """
+    draw, names = np.random.default_rng(0), list(forms)
+    begun = time.perf_counter()
+    for repeat in range(repeats):
+        if repeat >= 2 and (time.perf_counter() - begun) * (repeat + 1) / repeat > seconds:
+            return
+        for index in draw.permutation(len(names)):
+            yield repeat, names[index]
+
+
+def interleaved(
+    forms: Mapping[Form, Call], repeats: int, *, seconds: float = math.inf, warm: bool = False
+) -> dict[Form, list[float]]:
+    """Seconds a call, in the :func:`turns` of the forms.
+
+    One more turn goes before, untimed: a program's second call took twice as long as later ones where others
+    were compiled in between. Accelerators get several calls at once, whose start-up then overlaps.
 
     Args:
       forms: What is timed.
       repeats: Timings of each form.
-      seconds: There are fewer repeats where another one would take longer than this in all.
-      fewest: There are no fewer than so many.
+      seconds: As in :func:`turns`.
       warm: Whether every form has been called before.
     """
     at_once = 1 if jax.default_backend() == "cpu" else 20
@@ -97,17 +110,10 @@ def interleaved(
     for call in forms.values():
         jax.block_until_ready(call())
     times: dict[Form, list[float]] = {name: [] for name in forms}
-    turns, names = np.random.default_rng(0), list(forms)
-    begun = time.perf_counter()
-    for repeat in range(repeats):
-        spent = time.perf_counter() - begun
-        if repeat >= fewest and spent * (repeat + 1) / repeat > seconds:
-            break
-        for index in turns.permutation(len(names)):
-            name, call = names[index], forms[names[index]]
-            started = time.perf_counter()
-            for _ in range(at_once):
-                result = call()
-            jax.block_until_ready(result)
-            times[name].append((time.perf_counter() - started) / at_once)
+    for _, name in turns(forms, repeats, seconds=seconds):
+        started = time.perf_counter()
+        for _ in range(at_once):
+            result = forms[name]()
+        jax.block_until_ready(result)
+        times[name].append((time.perf_counter() - started) / at_once)
     return times

@@ -13,6 +13,7 @@ import click
 import numpy as np
 
 from experiments.benchmark import noise, peer_nets, profile
+from experiments.benchmark.noise import option
 from experiments.benchmark.timing import Call, Others, first_calls, interleaved, machine
 from experiments.config import PRECISIONS, Run
 from experiments.data import Dataset
@@ -64,32 +65,15 @@ class Peer(NamedTuple):
 
 
 @click.command("train")
-@click.option("--nets", default=",".join(NETS), show_default=True, help="Networks, for 100 classes.")
-@click.option(
-    "--batch", default=128, show_default=True, type=click.IntRange(2), help="Pictures a training step."
-)
-@click.option(
-    "--inference-batch",
-    default=500,
-    show_default=True,
-    type=click.IntRange(1),
-    help="Pictures inferred at once.",
-)
-@click.option("--width", default=1.0, show_default=True, help="Factor on every layer's filters.")
-@click.option(
-    "--precisions", default=",".join(PRECISIONS), show_default=True, help="Precisions of the arithmetic."
-)
-@click.option(
-    "--repeats",
-    default=20,
-    show_default=True,
-    type=click.IntRange(2),
-    help="Timings of each form, at most.",
-)
-@click.option(
+@option("--nets", default=",".join(NETS), help="Networks, for 100 classes.")
+@option("--batch", default=128, type=click.IntRange(2), help="Pictures a training step.")
+@option("--inference-batch", default=500, type=click.IntRange(1), help="Pictures inferred at once.")
+@option("--width", default=1.0, help="Factor on every layer's filters.")
+@option("--precisions", default=",".join(PRECISIONS), help="Precisions of the arithmetic.")
+@option("--repeats", default=20, type=click.IntRange(2), help="Timings of each form, at most.")
+@option(
     "--seconds",
     default=60.0,
-    show_default=True,
     type=click.FloatRange(0),
     help="How long the repeats of a net may take, in training and again in inference, beside two calls of every "
     "form that are not timed, of which the first compiles, in training for half a minute on two cores. "
@@ -168,13 +152,7 @@ def _peer(compiled: bool) -> Peer | None:
 def _runs(net: str, data: Dataset, width: float, kinds: list[str]) -> dict[Form, noise.Training]:
     with usage_errors():
         return {
-            (kind, name): noise.Training(
-                data,
-                net=net,
-                variant=variant,
-                width=width,
-                precision=kind,
-            )
+            (kind, name): noise.Training(data, net=net, variant=variant, width=width, precision=kind)
             for kind in kinds
             for name, variant in OURS.items()
         }

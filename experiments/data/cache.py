@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import io
 import json
 import os
 import pathlib
@@ -15,6 +14,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from experiments.data.dataset import Dataset
+from experiments.machine.files import write_arrays
 
 _FORMAT = 3
 
@@ -39,11 +39,6 @@ def cached(key: Iterable[str], read: Callable[[], Dataset], enabled: bool) -> Da
     fields = {field.name: getattr(data, field.name) for field in dataclasses.fields(data)}
     arrays = {name: value for name, value in fields.items() if isinstance(value, np.ndarray)}
     about = json.dumps({name: value for name, value in fields.items() if name not in arrays})
-    buffer = io.BytesIO()
-    np.savez(buffer, about=np.frombuffer(about.encode(), np.uint8), **arrays)
     with contextlib.suppress(OSError):  # A cache that cannot be written is no reason to stop.
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(f".{os.getpid()}.tmp")
-        partial.write_bytes(buffer.getbuffer())
-        partial.replace(file)
+        write_arrays(file, about=np.frombuffer(about.encode(), np.uint8), **arrays)
     return data

@@ -9,15 +9,13 @@ import click
 from experiments import cli
 from experiments.inspect.look import look
 from experiments.inspect.pictures import SETTINGS
+from experiments.options import FINISHED, data_of_run
 
 
 @click.command()
-@click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=pathlib.Path))
-@click.argument(
-    "baseline", required=False, type=click.Path(exists=True, file_okay=False, path_type=pathlib.Path)
-)
-@click.option("--data", help="The run's data set, where its name does not tell (folder:PATH).")
-@click.option("--data-dir", metavar="PATH", help="Where tensorflow-datasets keeps its sets.")
+@click.argument("run", type=FINISHED)
+@click.argument("baseline", required=False, type=FINISHED)
+@data_of_run
 @click.option("--download", is_flag=True, help="Download and prepare a set that is not there.")
 @click.option(
     "--layer", help="Layer of Figures 2 and 3 and of the top images.  [default: the last convolution]"

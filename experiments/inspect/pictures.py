@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from experiments.inspect.networks import PARTS, Network
+from experiments.machine.files import write_arrays
 from experiments.nets import layer_name
 from experiments.run.progress import Reporter
 from lgnn_jax.inspect import LUCID, SMALL, FeatureVisualisation, Setting, visualise
@@ -30,18 +31,14 @@ def pictures(found: Network, layer: str, setting: Setting, progress: Reporter) -
                 PARTS * done // total, f"{layer_name(layer)}: {done} of {total} steps"
             ),
         )
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(".tmp")
-        with partial.open("wb") as stream:
-            np.savez(
-                stream,
-                units=made.units,
-                pictures=np.round(made.images * 255).astype(np.uint8),
-                values=made.values,
-                start=made.start,
-                dead=made.dead,
-            )
-        partial.replace(file)
+        write_arrays(
+            file,
+            units=made.units,
+            pictures=np.round(made.images * 255).astype(np.uint8),
+            values=made.values,
+            start=made.start,
+            dead=made.dead,
+        )
     with np.load(file) as kept:
         arrays = {name: kept[name] for name in kept.files}
     arrays["images"] = arrays.pop("pictures").astype(np.float32) / 255

@@ -55,10 +55,7 @@ def topography_table(
         meaning = topography.METRICS[metric].meaning
         lines += [f"### {metric}", "", meaning, "", *table(["layer", *scores], rows), ""]
     rows = [
-        [
-            nets.layer_name(layer),
-            *(_guard(network[layer]) for network in scores.values()),
-        ]
+        [nets.layer_name(layer), *(_guard(network[layer]) for network in scores.values())]
         for layer in first
     ]
     lines += [

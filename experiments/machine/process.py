@@ -26,12 +26,7 @@ def keep_freed_memory() -> None:
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        for parameter, value in (
-            (_ARENA_MAX, 1),
-            (_MMAP_MAX, 0),
-            (_TRIM_THRESHOLD, -1),
-            (_TOP_PAD, 2**28),
-        ):
+        for parameter, value in ((_ARENA_MAX, 1), (_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1), (_TOP_PAD, 2**28)):
             mallopt(parameter, value)
 
 

@@ -8,14 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from experiments.nets import vgg, wrn
-from experiments.nets.architecture import (
-    MAIN,
-    SHORTCUT,
-    STEM,
-    Architecture,
-    kernel_path,
-    layer_name,
-)
+from experiments.nets.architecture import MAIN, SHORTCUT, STEM, Architecture, kernel_path, layer_name
 
 __all__ = ["MAIN", "NETS", "SCOPES", "SHORTCUT", "STEM", "build", "kernel_path", "layer_name"]
 

@@ -78,15 +78,9 @@ class WideResNet(nn.Module):
             for block in range(self.blocks):
                 stride = 2 if group > 0 and block == 0 else 1
                 name, channels = f"group_{group}_block_{block}", x.shape[-1]
-                x = Block(
-                    filters,
-                    stride,
-                    self.dropout,
-                    self.bn_axis,
-                    self.dtype,
-                    inputs,
-                    name=name,
-                )(x, train=train, examples=examples)
+                x = Block(filters, stride, self.dropout, self.bn_axis, self.dtype, inputs, name=name)(
+                    x, train=train, examples=examples
+                )
                 projected = stride != 1 or channels != filters
                 inputs = (f"{name}/conv_1", *((f"{name}/shortcut",) if projected else ()))
         x = nn.relu(batch_norm(train, self.bn_axis, self.dtype, "bn")(x))

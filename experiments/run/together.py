@@ -187,7 +187,7 @@ class Together:
 
 
 def run_together(program: Together, out: pathlib.Path, say: Callable[[str], object]) -> list[pathlib.Path]:
-    """Makes the program's runs in folders of their own under ``out``, as :func:`experiments.train.run` does.
+    """Makes the program's runs in folders of their own under ``out``, as :func:`experiments.run.make.run` does.
 
     They are not checkpointed. One whose loss is not finite has no summary; the others go on.
 

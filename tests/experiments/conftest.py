@@ -1,5 +1,7 @@
 """What tests of the experiments share: short runs, and networks of few layers."""
 
+import contextlib
+import functools
 import shutil
 
 import pytest
@@ -8,9 +10,9 @@ from rich.console import Console
 
 from experiments import data as datasets
 from experiments.config import configure
+from experiments.run.make import run
 from experiments.run.progress import Reporter
 from experiments.run.step import PlacedData, Trainer
-from experiments.train import run
 from tests.experiments import shallow as few_layers
 
 
@@ -26,25 +28,48 @@ def own_cache(tmp_path_factory):
 SMALL = {"width": 0.0625, "epochs": 3, "batch": 32, "weight_decay": 0.05}
 
 
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory, worker_id):
+# For tests of finished runs that are worth making of networks as they are, too.
+WHOLE_TOO = pytest.mark.parametrize(
+    "finished", ["shallow", pytest.param("whole", marks=pytest.mark.slow)], indirect=True
+)
+
+
+@pytest.fixture
+def finished(request, made_runs):
     """The folder of short runs of the digits, baseline and constant, with their configurations and folders.
+
+    Their networks are shallow, within the test too, but for ``WHOLE_TOO``.
+    """
+    depth = getattr(request, "param", "shallow")
+    with few_layers.networks(few_layers.SMALL_IMAGES) if depth == "shallow" else contextlib.nullcontext():
+        yield made_runs(depth)
+
+
+@pytest.fixture(scope="session")
+def made_runs(tmp_path_factory, worker_id):
+    """Gives the finished runs of a depth, within which it is called.
 
     The first of pytest's workers that wants them makes them, the others wait and copy.
     """
-    data = datasets.load("digits")
-    configs = {
-        variant: [configure(data, variant=variant, **SMALL)[0]] for variant in ("baseline", "constant")
-    }
-    own = tmp_path_factory.getbasetemp()
-    shared = (own if worker_id == "master" else own.parent) / "finished"
-    with FileLock(f"{shared}.lock"):
-        if not shared.exists():
-            _make_runs([config for (config,) in configs.values()], data, own / "made")
-            (own / "made").rename(shared)
-    out = tmp_path_factory.mktemp("runs") / "runs"
-    shutil.copytree(shared, out)
-    return out, configs, {variant: [out / config.name] for variant, (config,) in configs.items()}
+
+    @functools.cache
+    def runs(depth):
+        data = datasets.load("digits")
+        configs = {
+            variant: [configure(data, variant=variant, **SMALL)[0]] for variant in ("baseline", "constant")
+        }
+        own = tmp_path_factory.getbasetemp()
+        shared = (own if worker_id == "master" else own.parent) / f"finished-{depth}"
+        with FileLock(f"{shared}.lock"):
+            if not shared.exists():
+                made = own / f"made-{depth}"
+                _make_runs([config for (config,) in configs.values()], data, made)
+                made.rename(shared)
+        out = tmp_path_factory.mktemp("runs") / "runs"
+        shutil.copytree(shared, out)
+        return out, configs, {variant: [out / config.name] for variant, (config,) in configs.items()}
+
+    return runs
 
 
 def _make_runs(configs, data, out):

@@ -134,12 +134,18 @@ def _expect(code: int, process: _Process, errors: str) -> None:
 
 
 def _await_moment(process: _Process, out: pathlib.Path, moment: float, *, inside_a_save: bool) -> bool:
-    """Waits for the moment, counted from the first step, and then if so wanted for a save; whether one was met."""
+    """Waits for the moment, counted from the first step, for a checkpoint to go on from, and then if so wanted for
+    a save; whether one was met.
+    """
     begun = time.monotonic()
     while not process.steps and process.popen.poll() is None and time.monotonic() - begun < _PATIENCE:
         process.look()
         time.sleep(0.01)
     time.sleep(moment)
+    while process.popen.poll() is None and not any(
+        path.name.isdigit() for path in out.glob("*/checkpoints/*")
+    ):
+        time.sleep(0.01)
     while inside_a_save and process.popen.poll() is None:
         if any(out.glob(f"*/{_PARTIAL}")):
             return True

@@ -9,23 +9,31 @@ import runpy
 import sys
 from unittest import mock
 
-from experiments import config
+from experiments import config, sweep
 from experiments.nets import vgg, wrn
 
 LAYERS = (64, "M", 64, "M", "M", "M", "M")
+# Of images of 8x8, as the digits are, with so many filters that their order on the grid can be measured.
+SMALL_IMAGES = ("M", "M", 512, "M", 512, "M", "M")
 BLOCKS, WIDENING = 1, 8
 
 
 @contextlib.contextmanager
-def networks():
-    """Within it, networks are built shallow."""
-    config._parameter_shapes.cache_clear()
+def networks(layers=LAYERS):
+    """Within it, networks are built shallow, VGG-11 with ``layers``."""
+    _forget()
     with (
-        mock.patch.dict(vgg.LAYERS, {"vgg11": LAYERS}),
+        mock.patch.dict(vgg.LAYERS, {"vgg11": layers}),
         mock.patch.dict(wrn.SIZES, {"wrn16-8": (BLOCKS, WIDENING)}),
     ):
         yield
+    _forget()
+
+
+def _forget():
+    """What is known of networks by their names alone."""
     config._parameter_shapes.cache_clear()
+    sweep.forward_multiply_adds.cache_clear()
 
 
 if __name__ == "__main__":

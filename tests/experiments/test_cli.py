@@ -172,13 +172,13 @@ def test_lines_are_of_the_first_host_and_errors_of_every_one(monkeypatch, capsys
 
 
 def test_what_commands_are_made_of_imports_no_command():
-    above = {"cli", "reproduce"}
+    above = {"cli", "reproduce", "train"}
     package = ROOT / "experiments"
     files = [
         file
-        for part in ("run", "study", "methods", "machine", "nets", "data")
+        for part in ("run", "study", "methods", "machine", "nets", "data", "inspect", "benchmark")
         for file in (package / part).rglob("*.py")
-        if file != package / "data/arrays.py"  # A command itself.
+        if file.name != "__main__.py" and file != package / "data/arrays.py"  # Commands themselves.
     ]
     files += [
         package / f"{name}.py"
@@ -216,13 +216,13 @@ def test_what_is_given_reaches_the_configuration(tmp_path, monkeypatch, capsys):
     assert "digits: 1433 training and 364 test pictures, 10 classes" in capsys.readouterr().err
 
 
-def launch(command, *arguments, cache):
+def launch(command, *arguments, cache, shallow=True):
     """A command in a process of its own, on one device, compiled as tests are."""
-    name = f"experiments.{command.__name__.split('.')[-1]}"
+    name = [f"experiments.{command.__name__.split('.')[-1]}"]
     environment = os.environ | {"LGNN_JAX_CACHE": str(cache), "COLUMNS": "100"}
     environment.pop("PYTHONWARNINGS", None)
     return subprocess.run(
-        [sys.executable, "-m", name, *map(str, arguments)],
+        [sys.executable, "-m", *["tests.experiments.shallow"] * shallow, *name, *map(str, arguments)],
         cwd=ROOT,
         env=environment,
         capture_output=True,
@@ -232,7 +232,7 @@ def launch(command, *arguments, cache):
 
 @pytest.mark.parametrize("command", [train, reproduce])
 def test_help_lists_every_option(command, tmp_path):
-    done = launch(command, "--help", cache=tmp_path)
+    done = launch(command, "--help", cache=tmp_path, shallow=False)
     assert done.returncode == 0, done.stderr
     listed = {word for line in done.stdout.splitlines() for word in line.split()[:1] if word[:2] == "--"}
     assert listed == {f"--{name}" for name in SHARED + OWN[command]}

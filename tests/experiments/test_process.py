@@ -1,7 +1,11 @@
+import pathlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+
+from experiments.machine import files
 
 PROGRAM = """
 import resource
@@ -64,3 +68,25 @@ with StopSignals(signal.SIGTERM) as signals:
 def test_a_signals_arrival_is_told():
     done = subprocess.run([sys.executable, "-c", STOPPED], capture_output=True, text=True, check=True)
     assert "SIGTERM: stops after the step in hand and saves" in done.stderr
+
+
+def test_a_file_is_there_whole_or_as_it_was(tmp_path, monkeypatch):
+    path = tmp_path / "new" / "file"
+    files.write_text(path, "ä before")
+
+    def fail(partial, content):
+        partial.open("wb").close()
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr(pathlib.Path, "write_bytes", fail)
+        files.write_text(path, "after")
+    assert path.read_text(encoding="utf-8") == "ä before" and list(path.parent.iterdir()) == [path]
+
+
+def test_arrays_come_back(tmp_path):
+    path = tmp_path / "new" / "file.npz"
+    files.write_arrays(path, a=np.arange(3), b=[[True]])
+    with np.load(path) as kept:
+        assert kept["a"].tolist() == [0, 1, 2] and kept["b"].tolist() == [[True]]
+    assert list(path.parent.iterdir()) == [path]

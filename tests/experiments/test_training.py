@@ -10,22 +10,24 @@ from rich.console import Console
 from experiments import data as datasets
 from experiments.config import configure
 from experiments.errors import FailedRun
+from experiments.nets import vgg
 from experiments.options import Options
 from experiments.run import results
 from experiments.run.checkpoint import tree_digest as params_digest
+from experiments.run.make import run
 from experiments.run.progress import Reporter
 from experiments.run.step import PlacedData, Trainer
 from experiments.run.weights import convolutions, load_weights, natural
 from experiments.study import figures, tables
 from experiments.study.study import comparison
-from experiments.train import run
-from tests.experiments.conftest import SMALL
+from tests.experiments.conftest import SMALL, WHOLE_TOO
 
 
 def summary(folder):
     return json.loads((folder / "summary.json").read_text())
 
 
+@WHOLE_TOO
 def test_the_loss_falls_and_the_digits_are_learnt(finished):
     _, _, folders = finished
     for (folder,) in folders.values():
@@ -35,6 +37,7 @@ def test_the_loss_falls_and_the_digits_are_learnt(finished):
         assert summary(folder)["test_accuracy"] == lines[-1]["test_accuracy"] > 0.5
 
 
+@WHOLE_TOO
 def test_smoothing_leaves_the_null_and_the_baseline_does_not(finished):
     _, _, folders = finished
     z = {
@@ -44,15 +47,16 @@ def test_smoothing_leaves_the_null_and_the_baseline_does_not(finished):
     assert np.median(z["constant"]) > 4 and np.median(np.abs(z["baseline"])) < 2.5
 
 
+@WHOLE_TOO
 def test_a_summary_agrees_with_the_weights_beside_it(finished):
     _, configs, folders = finished
     (folder,), (config,) = folders["constant"], configs["constant"]
     params, written = load_weights(folder)["params"], summary(folder)
     assert written["params_digest"] == params_digest(params)
     layers = convolutions(config, params)
-    assert (
-        list(layers) == [f"conv_{index}/kernel" for index in range(8)] == list(written["neighbour_cosine"])
-    )
+    count = len(vgg.LAYERS["vgg11"]) - 5  # But for poolings.
+    names = [f"conv_{index}/kernel" for index in range(count)]
+    assert list(layers) == names == list(written["neighbour_cosine"])
     norms = np.linalg.norm(layers["conv_0/kernel"][1].reshape(27, -1), axis=0)
     np.testing.assert_allclose(written["first_layer_magnitudes"], norms, rtol=1e-5)
     assert json.loads((folder / "config.json").read_text())["variant"] == "constant"
@@ -95,7 +99,7 @@ def test_a_comparison_says_what_the_summaries_say(finished, tmp_path):
     base, smooth = (summary(folders[variant][0])["test_accuracy"] for variant in ("baseline", "constant"))
     assert content["accuracy"][1]["paired_differences"] == [smooth - base]
     assert f"{smooth:.2%}"[:-1] in table and "a note." in table
-    assert len(content["neighbour_cosine"]) == 8
+    assert len(content["neighbour_cosine"]) == 2
     for picture in ("first_layer.png", "correlations.png", "organisation.png"):
         assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
 

@@ -36,7 +36,7 @@ def test_without_lucent_ours_alone_is_measured(folder, without_lucent, monkeypat
     cli.start(benchmark.main)
     out, err = capsys.readouterr()
     assert "No module named 'torch'" in err and "pip install torch torchvision torch-lucent" in err
-    assert "conv_1 of vgg11, width 0.0625, 3 epochs of digits, 3 of 8 channels" in out
+    assert "conv_1 of vgg11, width 0.0625, 3 epochs of digits, 3 of 32 channels" in out
     rows = [line.split("|")[1:-1] for line in out.splitlines() if line.startswith("| small")]
     assert [row[1].strip() for row in rows] == ["ours batched", "ours one at a time", "16"]
     assert float(rows[0][4]) > 0 and rows[0][5].strip() == "-"
@@ -44,14 +44,14 @@ def test_without_lucent_ours_alone_is_measured(folder, without_lucent, monkeypat
 
 def test_the_network_in_pytorch_responds_as_ours(folder):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-    subject = feature_vis.load(folder, None, None, "conv_5", 2)
+    subject = feature_vis.load(folder, None, None, "conv_1", 2)
     feature_vis.check_alike(subject)
     wrong = dataclasses.replace(
         subject, weights=subject.weights._replace(mean=subject.weights.mean + np.float32(0.1))
     )
     with pytest.raises(errors.FailedRun, match="The network in PyTorch is not ours"):
         feature_vis.check_alike(wrong)
-    assert not any(p.requires_grad for p in peer.network(subject.weights, "conv_5").parameters())
+    assert not any(p.requires_grad for p in peer.network(subject.weights, "conv_1").parameters())
     assert torch.is_grad_enabled()
 
 

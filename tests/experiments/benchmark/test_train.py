@@ -123,7 +123,6 @@ def test_repeats_end_in_time(monkeypatch):
 
     assert repeats() == 20 and repeats(seconds=0) == 2
     assert repeats(seconds=30) < 10
-    assert repeats(seconds=0, fewest=1) == 1
 
 
 @pytest.mark.parametrize("warm", [False, True])

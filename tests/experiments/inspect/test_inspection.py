@@ -14,7 +14,9 @@ from experiments import cli
 from experiments.inspect.__main__ import main
 from experiments.inspect.networks import read_config
 from experiments.inspect.pictures import SETTINGS
+from experiments.nets import vgg
 from lgnn_jax.inspect import SMALL, FeatureVisualisation, visualise
+from tests.experiments.conftest import WHOLE_TOO
 
 
 def command(arguments, monkeypatch, capsys):
@@ -29,6 +31,7 @@ def command(arguments, monkeypatch, capsys):
     return code, out.splitlines(), err.splitlines()
 
 
+@WHOLE_TOO
 def test_two_runs_side_by_side(finished, tmp_path, monkeypatch, capsys):
     _, configs, folders = finished
     (baseline,), (constant,) = folders["baseline"], folders["constant"]
@@ -42,40 +45,46 @@ def test_two_runs_side_by_side(finished, tmp_path, monkeypatch, capsys):
         with Image.open(out / f"{name}.png") as picture:
             assert min(picture.size) > 200 and np.ptp(np.asarray(picture)) > 200
     scores = json.loads((out / "topography.json").read_text())
-    assert list(scores) == ["baseline", "constant"] and len(scores["constant"]) == 8
+    assert list(scores) == ["baseline", "constant"] and len(scores["constant"]) == convolutions()
     for title, folder in (("baseline", baseline), ("constant", constant)):
         summary = json.loads((folder / "summary.json").read_text())
         for layer, score in summary["neighbour_cosine"].items():
             found = scores[title][layer]["metrics"]["weights: neighbour cosine"]
             assert found["value"] == pytest.approx(score["value"], abs=1e-5)
     text = (out / "topography.md").read_text()
-    assert text.count("### ") == 11 and "| conv_7 |" in text and "nan" not in text
+    assert text.count("### ") == 11 and f"| conv_{convolutions() - 1} |" in text and "nan" not in text
     table = (out / "table3.md").read_text().splitlines()
     assert [row.split("|")[1].strip() for row in table[2:]] == ["network", "-" * 10, "baseline", "constant"]
 
 
-def only_conv_4(responses, layer, **options):
+def convolutions():
+    """How many the network has; the others of its layers are five poolings."""
+    return len(vgg.LAYERS["vgg11"]) - 5
+
+
+def only_conv_1(responses, layer, **options):
     """Pictures of one layer, and noise for the others, which would take as long to compile."""
-    if layer == "conv_4/kernel":
+    if layer == "conv_1/kernel":
         return visualise(responses, layer, **options)
     units = jax.eval_shape(responses, np.zeros((1, 32, 32, 3), np.float32))[layer].shape[-1]
     noise, zeros = np.random.default_rng(0).random((units, 32, 32, 3)), np.zeros(units)
     return FeatureVisualisation(layer, np.arange(units), noise, zeros, zeros, zeros > 0)
 
 
+@WHOLE_TOO
 def test_one_run_alone_with_pictures_that_are_made_once(finished, tmp_path, monkeypatch, capsys):
     (constant,) = finished[2]["constant"]
     monkeypatch.setitem(SETTINGS, "small", dataclasses.replace(SMALL, steps=2))
-    monkeypatch.setattr("experiments.inspect.pictures.visualise", only_conv_4)
-    options = [constant, "--classes", "0,9", "--layer", "conv_4", "--out", tmp_path]
+    monkeypatch.setattr("experiments.inspect.pictures.visualise", only_conv_1)
+    options = [constant, "--classes", "0,9", "--layer", "conv_1", "--out", tmp_path]
     assert command(options, monkeypatch, capsys)[0] == 0
     assert list(json.loads((tmp_path / "topography.json").read_text())) == ["run"]
     with Image.open(tmp_path / "feature_vis.png") as picture:
         assert np.ptp(np.asarray(picture)) > 100
     page = (tmp_path / "atlas.html").read_text()
-    assert "conv_7" in page and "test accuracy" in page
+    assert f"conv_{convolutions() - 1}" in page and "test accuracy" in page
     kept = sorted((constant / "pictures").iterdir())
-    assert len(kept) == 8
+    assert len(kept) == convolutions()
     monkeypatch.setattr("experiments.inspect.pictures.visualise", None)
     assert command(options, monkeypatch, capsys)[0] == 0
     assert sorted((constant / "pictures").iterdir()) == kept

@@ -371,3 +371,25 @@ def test_what_is_shifted_leaves_zeros(by):
         if 0 <= i + by < 4:
             expected[:, i + by] = x[:, i]
     np.testing.assert_array_equal(products.shifted(x, 1, by), expected)
+
+
+class Bare(nn.Module):
+    """A convolution and a dense layer."""
+
+    @nn.compact
+    def __call__(self, x, *, train, examples=None):
+        x = layers.Conv(8, stride=2, name="conv_0")(x)
+        return nn.Dense(10)(x.mean((1, 2)))
+
+
+def test_a_network_without_batch_normalisation_is_refused(monkeypatch):
+    """It was a KeyError of its first step."""
+    bare = nets.architecture.Architecture(
+        lambda *_: Bare(), layers={"conv_0": nets.STEM}, padding="constant"
+    )
+    monkeypatch.setitem(nets.NETS, "bare", bare)
+    words = (
+        "'bare' has no batch normalisation: wanted .* 'batch_stats', got 'params' alone. Put batch_norm of"
+    )
+    with pytest.raises(ValueError, match=words):
+        foresee("digits", net="bare")

@@ -17,9 +17,9 @@ from rich.console import Console
 from experiments import data as datasets
 from experiments import errors
 from experiments.config import configure
+from experiments.run.make import run
 from experiments.run.progress import Reporter
 from experiments.run.step import PlacedData, Trainer
-from experiments.train import run
 
 # Four steps an epoch, over eight devices as in tests.
 OPTIONS = {"width": 1 / 32, "epochs": 2, "batch": 352, "precision": "float32", "variant": "constant"}

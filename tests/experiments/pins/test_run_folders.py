@@ -17,10 +17,10 @@ from experiments import data as datasets
 from experiments.inspect.networks import network, read_config
 from experiments.run import results
 from experiments.run.checkpoint import Checkpoints, tree_digest
+from experiments.run.make import run
 from experiments.run.progress import Reporter
 from experiments.run.step import PlacedData, Trainer
 from experiments.run.weights import load_weights
-from experiments.train import run
 from tests import golden
 
 kept, bits = (

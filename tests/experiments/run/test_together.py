@@ -12,8 +12,15 @@ from experiments.config import configure
 from experiments.nets import fast_cpu
 from experiments.run.step import PlacedData, make_step, order
 from experiments.run.together import Together, family, run_together
+from tests.experiments import shallow as few_layers
 
-SMALL = {"width": 1 / 16, "batch": 16, "epochs": 1}
+SMALL = {"width": 1 / 4, "batch": 16, "epochs": 1}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def shallow():
+    with few_layers.networks():
+        yield
 
 
 @functools.cache
@@ -80,13 +87,13 @@ def test_convolutions_that_are_mapped_are_products_on_every_backend():
 
 
 def test_folders_are_those_of_runs(tmp_path):
-    said, configs = [], runs("constant", epochs=1)
+    said, configs = [], runs("constant", batch=128)
     (folder,) = run_together(Together(configs, placed()), tmp_path, said.append)
     summary = json.loads((folder / "summary.json").read_text())
     (line,) = (json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines())
     assert folder.name == configs[0].name and summary["config"] == json.loads(json.dumps(configs[0].flat()))
     assert summary["test_accuracy"] == line["test_accuracy"] and line["sigma"] == 0.5
-    assert line["step"] == 89 and summary["test_examples"] == 364 and said
+    assert line["step"] == 11 and summary["test_examples"] == 364 and said
     assert (folder / "weights").is_dir()
     with pytest.raises(ValueError, match="is finished in .*; leave it out"):
         run_together(Together(configs, placed()), tmp_path, said.append)

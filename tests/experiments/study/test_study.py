@@ -11,6 +11,7 @@ import pytest
 
 from experiments import cli, errors, reproduce, sweep, train
 from experiments import data as datasets
+from experiments.config import configure
 from experiments.inspect import look as looking
 from experiments.machine import origin
 from experiments.options import Options
@@ -175,7 +176,7 @@ def test_a_plan_runs_nothing(out, made, monkeypatch, capsys):
     assert found["decreasing"][-1] == f"{seconds + 7} s" and "1 of 3 runs left" in text
 
 
-def test_measuring_leaves_compiling_out_and_takes_a_few_steps(finished, monkeypatch):
+def test_measuring_leaves_compiling_out_and_takes_a_few_steps(shallow, monkeypatch):
     batches = []
 
     class Trainer:
@@ -194,7 +195,7 @@ def test_measuring_leaves_compiling_out_and_takes_a_few_steps(finished, monkeypa
         classes, train_examples = 10, 100
 
     monkeypatch.setattr(sweep, "Trainer", Trainer)
-    compiling, rate = sweep.measure(finished[1]["baseline"][0], Placed)
+    compiling, rate = sweep.measure(configure(datasets.load("digits"), **SMALL)[0], Placed)
     assert 0.3 <= compiling < 3 and len(batches) == 11 and {len(batch) for batch in batches} == {32}
     assert 0.1 < rate * 0.02 / (32 * sweep.multiply_adds("vgg11", 10, 0.0625)) <= 1
 
