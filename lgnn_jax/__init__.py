@@ -2,7 +2,6 @@
 
 from lgnn_jax import topography
 from lgnn_jax._arrange import arrange
-from lgnn_jax._fitted import fitted_score
 from lgnn_jax._grid import Grid, distances, grid_shape, neighbours
 from lgnn_jax._layout import ConvLayout, Layer
 from lgnn_jax._neighbourhood import HeatKernel, Window, largest_sigma
