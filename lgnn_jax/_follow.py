@@ -32,9 +32,14 @@ Values = Sequence[Value]
 
 
 class Program(NamedTuple):
-    """Runs a program on axes; ``produced`` is where products and convolutions note the axes that give units."""
+    """Runs a program on axes.
+
+    Rules note in ``produced`` the axes along which products and convolutions give units, with the leaves that
+    these come from; ``read`` are the leaves that any operation reads.
+    """
 
     produced: list[tuple[Axis, frozenset[str]]]
+    read: set[str]
 
     def run(self, closed: Any, arguments: Values) -> list[Value]:
         """The results of a closed jaxpr."""
@@ -58,6 +63,8 @@ class Program(NamedTuple):
         leaves = _union(operands)
         call = _Call(self, name, equation.params, operands, shapes)
         rule = _RULES.get(name)
+        if name not in _CALLS:
+            self.read.update(*(operand.leaves or () for operand in operands))
         empty = any(0 in shape for shape in (*shapes, *(operand.shape for operand in operands)))
         results = rule(call) if rule is not None and not empty else None
         if results is None:
@@ -407,13 +414,16 @@ def _cond(call: _Call) -> Results:
     ]
 
 
-def _varying(value: Value) -> Value:
-    """A value that a loop will change: where it is the same along an axis now, it need not stay so."""
-    axes = (
-        fresh(length) if all(atom.constant for atom in axis) else axis
-        for axis, length in zip(value.axes, value.shape, strict=True)
-    )
-    return Value(tuple(axes), value.leaves)
+def _carried(call: _Call, values: Values) -> list[Value]:
+    """What a loop will change: where it is the same along an axis now, it need not stay so."""
+    leaves = _union(call.operands)
+    return [
+        Value(
+            tuple(sum((fresh(a.size) if a.constant else (a,) for a in axis), ()) for axis in value.axes),
+            leaves,
+        )
+        for value in values
+    ]
 
 
 def _tie_all(call: _Call, before: Values, after: Values) -> list[list[Axis]]:
@@ -426,7 +436,7 @@ def _tie_all(call: _Call, before: Values, after: Values) -> list[list[Axis]]:
 def _while(call: _Call) -> Results:
     params = call.params
     tests, bodies = params["cond_nconsts"], params["body_nconsts"]
-    carry = [_varying(value) for value in call.operands[tests + bodies :]]
+    carry = _carried(call, call.operands[tests + bodies :])
     call.program.run(params["cond_jaxpr"], [*call.operands[:tests], *carry])
     after = call.program.run(params["body_jaxpr"], [*call.operands[tests : tests + bodies], *carry])
     return _tie_all(call, carry, after)
@@ -435,7 +445,7 @@ def _while(call: _Call) -> Results:
 def _scan(call: _Call) -> Results:
     params = call.params
     consts, carries = params["num_consts"], params["num_carry"]
-    carry = [_varying(value) for value in call.operands[consts : consts + carries]]
+    carry = _carried(call, call.operands[consts : consts + carries])
     slices = []
     for value in call.operands[consts + carries :]:
         keep(value.axes[:1], "a scan runs along it")

@@ -190,7 +190,11 @@ def _permuted(leaf: Any, moves: Sequence[tuple[Member, int, Order]]) -> Any:
         before, after = xp.arange(member.before), xp.arange(member.after)
         places = (before[:, None, None] * units + xp.asarray(order)[None, :, None]) * member.after
         new = xp.take(new, (places + after[None, None, :]).ravel(), axis=member.axis)
-    if isinstance(leaf, jax.Array) and not isinstance(new, jax.core.Tracer) and leaf.committed:
+    if (
+        isinstance(leaf, jax.Array)
+        and not isinstance(new, jax.core.Tracer)
+        and getattr(leaf, "committed", False)
+    ):
         new = jax.device_put(new, leaf.sharding)
     return new
 
@@ -203,10 +207,9 @@ def _check(ties: Ties, names: Sequence[str], old: Sequence[Any], new: Sequence[A
     traced = ties.traced
     assert traced is not None
     inputs = _drawn(traced.inputs)
-    run = jax.jit(lambda params, inputs: traced.apply(params, *inputs))
     with jax.default_matmul_precision("highest"):
         before, after = (
-            run(jax.tree.unflatten(traced.structure, [leaves[at] for at in places]), inputs)
+            traced.run(jax.tree.unflatten(traced.structure, [leaves[at] for at in places]), inputs)
             for leaves in (old, new)
         )
     change = max(map(_change, jax.tree.leaves(before), jax.tree.leaves(after)), default=0.0)

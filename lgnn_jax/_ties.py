@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from lgnn_jax._arrange import arrange
 from lgnn_jax._axes import Atom, Axis, fresh, keep, runs
 from lgnn_jax._follow import Program, Value
 from lgnn_jax._layout import Layer
@@ -50,7 +51,7 @@ class Kept(NamedTuple):
 class Traced(NamedTuple):
     """What it takes to run the network again: to check that a reordered one computes the same."""
 
-    apply: Callable[..., Any]
+    run: Callable[[Any, Any], Any]
     inputs: tuple[Any, ...]
     structure: Any
     exact: bool
@@ -201,7 +202,6 @@ class Ties:
         *,
         start: Mapping[str, Any] | None = None,
         key: jax.Array | None = None,
-        **options: Any,
     ) -> dict[str, np.ndarray]:
         """One order a group that puts similar units near each other on the layers' grid.
 
@@ -211,7 +211,6 @@ class Ties:
             the traced tree (``params/``).
           start: Orders to begin with by path, as :func:`lgnn_jax.arrange` takes one.
           key: For :func:`lgnn_jax.arrange`; folded with the group's position.
-          **options: For :func:`lgnn_jax.arrange`.
 
         Returns:
           By path, as ``layers`` has it, the order of every layer whose group has a similarity. Those that keep
@@ -221,8 +220,6 @@ class Ties:
           ValueError: If a similarity is of no layer or does not fit, or layers of one group are on different
             grids.
         """
-        from lgnn_jax._arrange import arrange
-
         of_group: dict[int, list[Layer]] = {}
         whole = {self.find(layer.path): layer for layer in layers}
         for path, layer in whole.items():
@@ -258,7 +255,6 @@ class Ties:
                 members[0].grid,
                 start=next((starts[path] for path in paths if path in starts), None),
                 key=None if key is None else jax.random.fold_in(key, at),
-                **options,
             )
             found.update((layer.path, np.asarray(order)) for layer in members)
         return {layer.path: found[layer.path] for layer in layers if layer.path in found}
@@ -315,9 +311,9 @@ def ties(apply: Callable[..., Any], params: Any, *inputs: Any) -> Ties:
     leaves, structure = jax.tree.flatten(params)
     abstract = jax.tree.unflatten(structure, map(_abstract, leaves))
     closed = jax.make_jaxpr(apply)(abstract, *jax.tree.map(_abstract, inputs))
-    return _read(
-        closed, shapes, inputs, Traced(apply, jax.tree.map(_probe, inputs), structure, _exact(closed))
-    )
+    run = jax.jit(lambda params, inputs: apply(params, *inputs))
+    traced = Traced(run, jax.tree.map(_probe, inputs), structure, _exact(closed))
+    return _read(closed, shapes, inputs, traced)
 
 
 def _read(closed: Any, shapes: Any, inputs: Any, traced: Traced) -> Ties:
@@ -330,12 +326,11 @@ def _read(closed: Any, shapes: Any, inputs: Any, traced: Traced) -> Ties:
             arguments.append(
                 Value(tuple(fresh(n, reason=f"reaches input {at}") for n in np.shape(leaf)), None)
             )
-    program = Program([])
+    program = Program([], set())
     for result in program.run(closed, arguments):
         keep(result.axes, "reaches the results")
-    read = {id(variable) for equation in closed.jaxpr.eqns for variable in equation.invars}
-    for variable, argument in zip(closed.jaxpr.invars, arguments, strict=True):
-        if id(variable) not in read:
+    for (path, _), argument in zip(shapes, arguments, strict=False):
+        if path not in program.read:
             keep(argument.axes, "the network does not read it")
     axes = {
         (path, at): axis
