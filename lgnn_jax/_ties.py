@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from lgnn_jax._arrange import arrange
-from lgnn_jax._axes import Atom, Axis, fresh, keep, runs
+from lgnn_jax._axes import Atom, Axis, fresh, keep, runs, tie
 from lgnn_jax._follow import Program, Value
 from lgnn_jax._layout import Layer
 from lgnn_jax._tree import named_leaves
@@ -329,9 +329,10 @@ def _read(closed: Any, shapes: Any, inputs: Any, traced: Traced) -> Ties:
     program = Program([], set())
     for result in program.run(closed, arguments):
         keep(result.axes, "reaches the results")
-    for (path, _), argument in zip(shapes, arguments, strict=False):
+    by_path = {path: value for (path, _), value in zip(shapes, arguments, strict=False)}
+    for path, value in by_path.items():
         if path not in program.read:
-            keep(argument.axes, "the network does not read it")
+            _tie_unread(path, value, by_path)
     axes = {
         (path, at): axis
         for (path, _), value in zip(shapes, arguments, strict=False)
@@ -340,6 +341,17 @@ def _read(closed: Any, shapes: Any, inputs: Any, traced: Traced) -> Ties:
     _keep_split(axes.values())
     produced = _producers(program, axes)
     return _grouped(axes, produced, shapes, traced)
+
+
+def _tie_unread(path: str, value: Value, by_path: Mapping[str, Value]) -> None:
+    """A leaf that no operation reads keeps its order, but Haiku's sums behind its moving averages."""
+    module, _, own = path.rpartition("/")
+    average = by_path.get(f"{module}/average")
+    if own == "hidden" and average is not None and average.shape == value.shape:
+        for axis, other in zip(value.axes, average.axes, strict=True):
+            tie([other, axis], "")
+    else:
+        keep(value.axes, "the network does not read it")
 
 
 def _keep_split(axes: Iterable[Axis]) -> None:

@@ -20,8 +20,10 @@ def random_like(tree, seed=0):
     generator = np.random.default_rng(seed)
 
     def draw(x):
-        if not jnp.issubdtype(x.dtype, jnp.floating):
+        if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
             return x
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            return np.zeros(x.shape, x.dtype)
         values = generator.normal(size=x.shape) / max(1, np.prod(x.shape[:-1])) ** 0.5
         return np.asarray(np.abs(values) + 0.5 if x.ndim == 1 else values, x.dtype)
 
