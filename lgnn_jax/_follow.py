@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jax.extend.core import Literal
 
@@ -35,11 +36,12 @@ class Program(NamedTuple):
     """Runs a program on axes.
 
     Rules note in ``produced`` the axes along which products and convolutions give units, with the leaves that
-    these come from; ``read`` are the leaves that any operation reads.
+    these come from; ``read`` are the leaves that any operation reads, ``dtypes`` the floating ones of all results.
     """
 
     produced: list[tuple[Axis, frozenset[str]]]
     read: set[str]
+    dtypes: set[Any]
 
     def run(self, closed: Any, arguments: Values) -> list[Value]:
         """The results of a closed jaxpr."""
@@ -55,6 +57,8 @@ class Program(NamedTuple):
             operands = [read(variable) for variable in equation.invars]
             results = self._apply(equation, operands)
             values.update(zip(equation.outvars, results, strict=True))
+            dtypes = (getattr(variable.aval, "dtype", None) for variable in equation.outvars)
+            self.dtypes.update(dtype for dtype in dtypes if dtype is not None and _is_floating(dtype))
         return [read(variable) for variable in jaxpr.outvars]
 
     def _apply(self, equation: Any, operands: Values) -> list[Value]:
@@ -115,6 +119,10 @@ def of_constant(value: Any) -> Value:
             for length, vary in zip(array.shape, varies, strict=True)
         )
     )
+
+
+def _is_floating(dtype: Any) -> bool:
+    return jax.dtypes.issubdtype(dtype, np.floating)
 
 
 def _union(operands: Values) -> frozenset[str] | None:
@@ -210,9 +218,10 @@ def _along_one(parameter: str, words: str) -> Callable[[_Call], Results]:
 
 
 def _top_k(call: _Call) -> Results:
-    *axes, last = call.operands[0].axes
-    words = "'top_k' sorts it"
-    return [[*axes, call.kept(last, shape[-1], words)] for shape in call.shapes]
+    axes = list(call.operands[0].axes)
+    along = call.params.get("axis", -1) % len(axes)
+    axes[along] = call.kept(axes[along], call.shapes[0][along], "'top_k' sorts it")
+    return [axes for _ in call.shapes]
 
 
 def _window(call: _Call) -> Results:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from lgnn_jax._arrange import arrange
@@ -15,6 +16,8 @@ from lgnn_jax._axes import Atom, Axis, fresh, keep, runs, tie
 from lgnn_jax._follow import Program, Value
 from lgnn_jax._layout import Layer
 from lgnn_jax._tree import named_leaves
+
+UNREAD = "the network does not read it"
 
 
 class Member(NamedTuple):
@@ -54,7 +57,7 @@ class Traced(NamedTuple):
     run: Callable[[Any, Any], Any]
     inputs: tuple[Any, ...]
     structure: Any
-    exact: bool
+    exact: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -312,8 +315,7 @@ def ties(apply: Callable[..., Any], params: Any, *inputs: Any) -> Ties:
     abstract = jax.tree.unflatten(structure, map(_abstract, leaves))
     closed = jax.make_jaxpr(apply)(abstract, *jax.tree.map(_abstract, inputs))
     run = jax.jit(lambda params, inputs: apply(params, *inputs))
-    traced = Traced(run, jax.tree.map(_probe, inputs), structure, _exact(closed))
-    return _read(closed, shapes, inputs, traced)
+    return _read(closed, shapes, inputs, Traced(run, jax.tree.map(_probe, inputs), structure))
 
 
 def _read(closed: Any, shapes: Any, inputs: Any, traced: Traced) -> Ties:
@@ -326,7 +328,7 @@ def _read(closed: Any, shapes: Any, inputs: Any, traced: Traced) -> Ties:
             arguments.append(
                 Value(tuple(fresh(n, reason=f"reaches input {at}") for n in np.shape(leaf)), None)
             )
-    program = Program([], set())
+    program = Program([], set(), set())
     for result in program.run(closed, arguments):
         keep(result.axes, "reaches the results")
     by_path = {path: value for (path, _), value in zip(shapes, arguments, strict=False)}
@@ -340,7 +342,8 @@ def _read(closed: Any, shapes: Any, inputs: Any, traced: Traced) -> Ties:
     }
     _keep_split(axes.values())
     produced = _producers(program, axes)
-    return _grouped(axes, produced, shapes, traced)
+    exact = all(jnp.finfo(dtype).bits >= 32 for dtype in program.dtypes)
+    return _grouped(axes, produced, shapes, traced._replace(exact=exact))
 
 
 def _tie_unread(path: str, value: Value, by_path: Mapping[str, Value]) -> None:
@@ -351,7 +354,7 @@ def _tie_unread(path: str, value: Value, by_path: Mapping[str, Value]) -> None:
         for axis, other in zip(value.axes, average.axes, strict=True):
             tie([other, axis], "")
     else:
-        keep(value.axes, "the network does not read it")
+        keep(value.axes, UNREAD)
 
 
 def _keep_split(axes: Iterable[Axis]) -> None:
@@ -409,7 +412,7 @@ def _grouped(axes: Any, produced: set[tuple[str, int]], shapes: Any, traced: Tra
 
 
 def _abstract(x: Any) -> jax.ShapeDtypeStruct:
-    dtype = x.dtype if hasattr(x, "dtype") else jax.numpy.result_type(x)
+    dtype = x.dtype if hasattr(x, "dtype") else jnp.result_type(x)
     return jax.ShapeDtypeStruct(np.shape(x), dtype)
 
 
@@ -417,12 +420,6 @@ def _probe(x: Any) -> Any:
     """An input to run the network on again: a value where it may not be drawn at random."""
     floating = jax.dtypes.issubdtype(_abstract(x).dtype, np.inexact)
     return _abstract(x) if floating or isinstance(x, jax.ShapeDtypeStruct) else x
-
-
-def _exact(closed: Any) -> bool:
-    """Whether all floating numbers in a program have 32 bits or more."""
-    text = str(closed)
-    return not any(f"{name}[" in text for name in ("bf16", "f16"))
 
 
 def _check_names(paths: Sequence[str]) -> None:
