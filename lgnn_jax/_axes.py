@@ -69,14 +69,12 @@ def _resolved(axis: Axis) -> Iterator[Atom]:
 
 
 def _root(atom: Atom) -> Atom:
+    """What stands for the atom's class."""
     while atom.parent is not None:
+        if atom.parent.parent is not None:
+            atom.parent = atom.parent.parent
         atom = atom.parent
     return atom
-
-
-def root(atom: Atom) -> Atom:
-    """What stands for the atom's class."""
-    return _root(atom)
 
 
 def _divide(atom: Atom, sizes: Sequence[int]) -> None:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jax.extend.core import Literal
 
@@ -32,9 +33,15 @@ Values = Sequence[Value]
 
 
 class Program(NamedTuple):
-    """Runs a program on axes; ``produced`` is where products and convolutions note the axes that give units."""
+    """Runs a program on axes.
+
+    Rules note in ``produced`` the axes along which products and convolutions give units, with the leaves that
+    these come from; ``read`` are the leaves that any operation reads, ``dtypes`` the floating ones of all results.
+    """
 
     produced: list[tuple[Axis, frozenset[str]]]
+    read: set[str]
+    dtypes: set[Any]
 
     def run(self, closed: Any, arguments: Values) -> list[Value]:
         """The results of a closed jaxpr."""
@@ -50,6 +57,8 @@ class Program(NamedTuple):
             operands = [read(variable) for variable in equation.invars]
             results = self._apply(equation, operands)
             values.update(zip(equation.outvars, results, strict=True))
+            dtypes = (getattr(variable.aval, "dtype", None) for variable in equation.outvars)
+            self.dtypes.update(dtype for dtype in dtypes if dtype is not None and _is_floating(dtype))
         return [read(variable) for variable in jaxpr.outvars]
 
     def _apply(self, equation: Any, operands: Values) -> list[Value]:
@@ -58,6 +67,8 @@ class Program(NamedTuple):
         leaves = _union(operands)
         call = _Call(self, name, equation.params, operands, shapes)
         rule = _RULES.get(name)
+        if name not in _CALLS:
+            self.read.update(*(operand.leaves or () for operand in operands))
         empty = any(0 in shape for shape in (*shapes, *(operand.shape for operand in operands)))
         results = rule(call) if rule is not None and not empty else None
         if results is None:
@@ -108,6 +119,10 @@ def of_constant(value: Any) -> Value:
             for length, vary in zip(array.shape, varies, strict=True)
         )
     )
+
+
+def _is_floating(dtype: Any) -> bool:
+    return jax.dtypes.issubdtype(dtype, np.floating)
 
 
 def _union(operands: Values) -> frozenset[str] | None:
@@ -203,9 +218,10 @@ def _along_one(parameter: str, words: str) -> Callable[[_Call], Results]:
 
 
 def _top_k(call: _Call) -> Results:
-    *axes, last = call.operands[0].axes
-    words = "'top_k' sorts it"
-    return [[*axes, call.kept(last, shape[-1], words)] for shape in call.shapes]
+    axes = list(call.operands[0].axes)
+    along = call.params.get("axis", -1) % len(axes)
+    axes[along] = call.kept(axes[along], call.shapes[0][along], "'top_k' sorts it")
+    return [axes for _ in call.shapes]
 
 
 def _window(call: _Call) -> Results:
@@ -407,13 +423,16 @@ def _cond(call: _Call) -> Results:
     ]
 
 
-def _varying(value: Value) -> Value:
-    """A value that a loop will change: where it is the same along an axis now, it need not stay so."""
-    axes = (
-        fresh(length) if all(atom.constant for atom in axis) else axis
-        for axis, length in zip(value.axes, value.shape, strict=True)
-    )
-    return Value(tuple(axes), value.leaves)
+def _carried(call: _Call, values: Values) -> list[Value]:
+    """What a loop will change: where it is the same along an axis now, it need not stay so."""
+    leaves = _union(call.operands)
+    return [
+        Value(
+            tuple(sum((fresh(a.size) if a.constant else (a,) for a in axis), ()) for axis in value.axes),
+            leaves,
+        )
+        for value in values
+    ]
 
 
 def _tie_all(call: _Call, before: Values, after: Values) -> list[list[Axis]]:
@@ -426,7 +445,7 @@ def _tie_all(call: _Call, before: Values, after: Values) -> list[list[Axis]]:
 def _while(call: _Call) -> Results:
     params = call.params
     tests, bodies = params["cond_nconsts"], params["body_nconsts"]
-    carry = [_varying(value) for value in call.operands[tests + bodies :]]
+    carry = _carried(call, call.operands[tests + bodies :])
     call.program.run(params["cond_jaxpr"], [*call.operands[:tests], *carry])
     after = call.program.run(params["body_jaxpr"], [*call.operands[tests : tests + bodies], *carry])
     return _tie_all(call, carry, after)
@@ -435,7 +454,7 @@ def _while(call: _Call) -> Results:
 def _scan(call: _Call) -> Results:
     params = call.params
     consts, carries = params["num_consts"], params["num_carry"]
-    carry = [_varying(value) for value in call.operands[consts : consts + carries]]
+    carry = _carried(call, call.operands[consts : consts + carries])
     slices = []
     for value in call.operands[consts + carries :]:
         keep(value.axes[:1], "a scan runs along it")

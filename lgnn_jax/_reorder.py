@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lgnn_jax._ties import Member, Ties
+from lgnn_jax._ties import UNREAD, Member, Ties
 from lgnn_jax._tree import named_leaves
 
 _TOLERANCE, _ROUGH = 1e-5, 5e-2
@@ -23,7 +23,8 @@ def reorder(tree: Any, ties: Ties, orders: Mapping[Any, Any], *, check: bool = T
 
     A leaf of ``tree`` is that leaf of the ties whose path its own ends with and whose shape it has. Of ties with
     a collection ``params`` a leaf may lack the collection: momentum is called ``opt_state/0/trace/conv/kernel``.
-    Other leaves stay as they are.
+    Other leaves stay as they are. Every copy in ``tree`` is permuted alike: of a state of several networks give
+    the part of one.
 
     Args:
       tree: Parameters, a whole training state or an optimizer's state alone; arrays of JAX or NumPy, in boxes
@@ -41,8 +42,9 @@ def reorder(tree: Any, ties: Ties, orders: Mapping[Any, Any], *, check: bool = T
     Raises:
       ValueError: If an order is no permutation of its units, is of a path that is not known or keeps its order, or
         contradicts another of its group; if a leaf has the name of one to be permuted and not its shape, as in
-        Adafactor's state, or may be two; if the outputs change by more than 1e-5 of the largest (5e-2 where the
-        network computes in 16 bits). Nothing is permuted then.
+        Adafactor's state, may be two, or is in a module with permuted units and was not traced; if the outputs
+        change by more than 1e-5 of the largest (5e-2 where the network computes in 16 bits). Nothing is permuted
+        then.
 
     Example:
       >>> import jax.numpy as jnp
@@ -59,7 +61,8 @@ def reorder(tree: Any, ties: Ties, orders: Mapping[Any, Any], *, check: bool = T
             moves.setdefault(member.path, []).append((member, ties.groups[at].units, order))
     named = named_leaves(tree)
     leaves, structure = jax.tree.flatten(tree)
-    matched = _Names(ties, moves).match(named)
+    names = _Names(ties, moves)
+    matched = [names.find(name, leaf) for name, leaf in named]
     new = [
         leaf if whole is None else _permuted(leaf, moves[whole])
         for (_, leaf), whole in zip(named, matched, strict=True)
@@ -114,58 +117,84 @@ def _same(a: Order, b: Order) -> bool:
     return bool((a == b).all())
 
 
-class _Names(NamedTuple):
+class _Names:
     """Which leaf of the ties a leaf of another tree is."""
 
-    ties: Ties
-    moves: Moves
+    def __init__(self, ties: Ties, moves: Moves):
+        self._moves = moves
+        self._shapes = dict(ties.shapes)
+        self._short = _short(self._shapes)
+        self._unread = {row.path for row in ties.kept if row.reason == UNREAD}
+        # By module the numbers of units that are permuted in it.
+        self._modules: dict[str, set[int]] = {}
+        for path, rows in moves.items():
+            module = path.rpartition("/")[0]
+            for name in {module, module.partition("/")[2]} if self._short else {module}:
+                self._modules.setdefault(name, set()).update(units for _, units, _ in rows)
+        for name in ("", "params"):
+            self._modules.pop(name, None)
 
-    def match(self, named: Sequence[tuple[str, Any]]) -> list[str | None]:
-        """The path in the ties of every leaf; None for those that stay."""
-        shapes = dict(self.ties.shapes)
-        short = _short(shapes)
-        return [self._one(name, leaf, shapes, short) for name, leaf in named]
-
-    def _one(
-        self, name: str, leaf: Any, shapes: Mapping[str, Any], short: Mapping[str, list[str]]
-    ) -> str | None:
-        shape = tuple(np.shape(leaf))
-        parts = name.split("/")
+    def find(self, name: str, leaf: Any) -> str | None:
+        """The path in the ties of a leaf to be permuted; None if it stays as it is."""
+        shape, parts = tuple(np.shape(leaf)), name.split("/")
+        if math.prod(shape) == 1 or not self._moves:  # A placeholder, a count.
+            return None
         for start in range(len(parts)):  # The longest ending first.
-            ending = "/".join(parts[start:])
-            found = [ending] if ending in shapes else short.get(ending, [])
-            if not found:
-                continue
-            fitting = [whole for whole in found if shapes[whole] == shape]
-            moved = [whole for whole in found if whole in self.moves]
-            if not moved:
-                return None
-            if not fitting:
-                return self._misfit(name, shape, shapes[moved[0]])
-            if len({_signature(self.moves.get(whole, ())) for whole in fitting}) > 1:
-                raise ValueError(
-                    f"{name!r} may be any of {', '.join(map(repr, fitting))}, which are not permuted alike. "
-                    "Reorder that part of the tree by itself, under its whole path."
-                )
-            return fitting[0] if fitting[0] in self.moves else None
+            called = self._called(parts[start:])
+            if called:
+                whole = self._one_of(name, shape, called)
+                if whole in self._unread:
+                    self._check_alone(name, shape, parts, "is not read by the network as it was traced")
+                return whole if whole in self._moves else None
         for stop in range(len(parts) - 1, 0, -1):
             for start in range(stop):
-                inside = "/".join(parts[start:stop])
-                found = [inside] if inside in shapes else short.get(inside, [])
-                moved = [whole for whole in found if whole in self.moves]
-                if moved:
-                    return self._misfit(name, shape, shapes[moved[0]])
+                self._check_shape(name, shape, self._called(parts[start:stop]))
+        self._check_alone(name, shape, parts, "is not among the leaves that were traced")
+        if len(shape) == 1 < len(self._shapes) and shape[0] in _totals(self._shapes):
+            raise ValueError(
+                f"{name!r} is as long as all parameters together, so it may be a state of optax.flatten, which "
+                "cannot be reordered: start that optimizer anew on the reordered parameters."
+            )
         return None
 
-    def _misfit(self, name: str, shape: tuple[int, ...], wanted: tuple[int, ...]) -> None:
-        if math.prod(shape) == 1:  # A placeholder, a count.
+    def _called(self, parts: Sequence[str]) -> list[str]:
+        """The paths in the ties of what is called so, with or without its collection."""
+        name = "/".join(parts)
+        return [name] if name in self._shapes else self._short.get(name, [])
+
+    def _one_of(self, name: str, shape: tuple[int, ...], called: list[str]) -> str | None:
+        fitting = [whole for whole in called if self._shapes[whole] == shape]
+        if not fitting:
+            self._check_shape(name, shape, called)
             return None
-        raise ValueError(
-            f"{name!r} of shape {shape} belongs to a parameter of shape {wanted} that is to be permuted, so it is "
-            "not known which of its axes hold the units. Factored statistics (Adafactor, Shampoo) cannot be "
-            "reordered: start the optimizer anew on the reordered parameters. Of a stack of states reorder one "
-            "at a time."
-        )
+        if len({_signature(self._moves.get(whole, ())) for whole in fitting}) > 1:
+            raise ValueError(
+                f"{name!r} may be any of {', '.join(map(repr, fitting))}, which are not permuted alike. Reorder "
+                "that part of the tree by itself, under its whole path."
+            )
+        return fitting[0]
+
+    def _check_shape(self, name: str, shape: tuple[int, ...], called: list[str]) -> None:
+        for whole in called:
+            if whole in self._moves:
+                raise ValueError(
+                    f"{name!r} of shape {shape} belongs to {whole!r} of shape {self._shapes[whole]}, which is to "
+                    "be permuted, so it is not known which of its axes hold the units. Factored statistics "
+                    "(Adafactor, Shampoo) cannot be reordered: start the optimizer anew on the reordered "
+                    "parameters. Of a stack of states reorder one at a time."
+                )
+
+    def _check_alone(self, name: str, shape: tuple[int, ...], parts: Sequence[str], what: str) -> None:
+        """Raises ``ValueError`` for a leaf without ties that is in a module with units as many as it is long."""
+        for start in range(len(parts)):
+            for stop in range(start + 1, len(parts)):
+                module = "/".join(parts[start:stop])
+                if self._modules.get(module, set()) & set(shape):
+                    raise ValueError(
+                        f"{name!r} {what}, but is in {module!r}, whose units are to be permuted, and has an axis "
+                        "as long. Trace the network in evaluation mode with all its variables, such as ties(apply, "
+                        '{"params": params, "batch_stats": batch_stats}, images), or take that leaf out.'
+                    )
 
 
 def _short(shapes: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -176,6 +205,13 @@ def _short(shapes: Mapping[str, Any]) -> dict[str, list[str]]:
             found.setdefault(path.partition("/")[2], []).append(path)
     found.pop("", None)
     return found
+
+
+def _totals(shapes: Mapping[str, Any]) -> set[int]:
+    """The number of all values, and of those of the collection ``params``."""
+    sizes = {path: math.prod(shape) for path, shape in shapes.items()}
+    of_params = sum(size for path, size in sizes.items() if path.startswith("params/"))
+    return {sum(sizes.values()), of_params}
 
 
 def _signature(moves: Sequence[tuple[Member, int, Order]]) -> tuple[Any, ...]:
@@ -190,7 +226,11 @@ def _permuted(leaf: Any, moves: Sequence[tuple[Member, int, Order]]) -> Any:
         before, after = xp.arange(member.before), xp.arange(member.after)
         places = (before[:, None, None] * units + xp.asarray(order)[None, :, None]) * member.after
         new = xp.take(new, (places + after[None, None, :]).ravel(), axis=member.axis)
-    if isinstance(leaf, jax.Array) and not isinstance(new, jax.core.Tracer) and leaf.committed:
+    if (
+        isinstance(leaf, jax.Array)
+        and not isinstance(new, jax.core.Tracer)
+        and getattr(leaf, "committed", False)
+    ):
         new = jax.device_put(new, leaf.sharding)
     return new
 
@@ -203,13 +243,18 @@ def _check(ties: Ties, names: Sequence[str], old: Sequence[Any], new: Sequence[A
     traced = ties.traced
     assert traced is not None
     inputs = _drawn(traced.inputs)
-    run = jax.jit(lambda params, inputs: traced.apply(params, *inputs))
     with jax.default_matmul_precision("highest"):
         before, after = (
-            run(jax.tree.unflatten(traced.structure, [leaves[at] for at in places]), inputs)
+            traced.run(jax.tree.unflatten(traced.structure, [leaves[at] for at in places]), inputs)
             for leaves in (old, new)
         )
-    change = max(map(_change, jax.tree.leaves(before), jax.tree.leaves(after)), default=0.0)
+    pairs = list(zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True))
+    if not all(bool(jnp.isfinite(x).all()) for x, _ in pairs if jnp.issubdtype(x.dtype, jnp.inexact)):
+        raise ValueError(
+            "The network's outputs on random inputs are not finite, so the check cannot compare them. Nothing was "
+            "reordered. Give ties() inputs of integers as arrays, or skip the check with check=False."
+        )
+    change = max((_change(*pair) for pair in pairs), default=0.0)
     if not change <= (_TOLERANCE if traced.exact else _ROUGH):
         raise ValueError(
             f"The reordered network does not compute the same: on random inputs its outputs change by {change:.1e} "

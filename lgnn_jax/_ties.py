@@ -8,12 +8,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from lgnn_jax._axes import Atom, Axis, fresh, keep, runs
+from lgnn_jax._arrange import arrange
+from lgnn_jax._axes import Atom, Axis, fresh, keep, runs, tie
 from lgnn_jax._follow import Program, Value
 from lgnn_jax._layout import Layer
 from lgnn_jax._tree import named_leaves
+
+UNREAD = "the network does not read it"
 
 
 class Member(NamedTuple):
@@ -50,10 +54,10 @@ class Kept(NamedTuple):
 class Traced(NamedTuple):
     """What it takes to run the network again: to check that a reordered one computes the same."""
 
-    apply: Callable[..., Any]
+    run: Callable[[Any, Any], Any]
     inputs: tuple[Any, ...]
     structure: Any
-    exact: bool
+    exact: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,7 +205,6 @@ class Ties:
         *,
         start: Mapping[str, Any] | None = None,
         key: jax.Array | None = None,
-        **options: Any,
     ) -> dict[str, np.ndarray]:
         """One order a group that puts similar units near each other on the layers' grid.
 
@@ -211,7 +214,6 @@ class Ties:
             the traced tree (``params/``).
           start: Orders to begin with by path, as :func:`lgnn_jax.arrange` takes one.
           key: For :func:`lgnn_jax.arrange`; folded with the group's position.
-          **options: For :func:`lgnn_jax.arrange`.
 
         Returns:
           By path, as ``layers`` has it, the order of every layer whose group has a similarity. Those that keep
@@ -221,8 +223,6 @@ class Ties:
           ValueError: If a similarity is of no layer or does not fit, or layers of one group are on different
             grids.
         """
-        from lgnn_jax._arrange import arrange
-
         of_group: dict[int, list[Layer]] = {}
         whole = {self.find(layer.path): layer for layer in layers}
         for path, layer in whole.items():
@@ -258,7 +258,6 @@ class Ties:
                 members[0].grid,
                 start=next((starts[path] for path in paths if path in starts), None),
                 key=None if key is None else jax.random.fold_in(key, at),
-                **options,
             )
             found.update((layer.path, np.asarray(order)) for layer in members)
         return {layer.path: found[layer.path] for layer in layers if layer.path in found}
@@ -315,9 +314,8 @@ def ties(apply: Callable[..., Any], params: Any, *inputs: Any) -> Ties:
     leaves, structure = jax.tree.flatten(params)
     abstract = jax.tree.unflatten(structure, map(_abstract, leaves))
     closed = jax.make_jaxpr(apply)(abstract, *jax.tree.map(_abstract, inputs))
-    return _read(
-        closed, shapes, inputs, Traced(apply, jax.tree.map(_probe, inputs), structure, _exact(closed))
-    )
+    run = jax.jit(lambda params, inputs: apply(params, *inputs))
+    return _read(closed, shapes, inputs, Traced(run, jax.tree.map(_probe, inputs), structure))
 
 
 def _read(closed: Any, shapes: Any, inputs: Any, traced: Traced) -> Ties:
@@ -330,13 +328,13 @@ def _read(closed: Any, shapes: Any, inputs: Any, traced: Traced) -> Ties:
             arguments.append(
                 Value(tuple(fresh(n, reason=f"reaches input {at}") for n in np.shape(leaf)), None)
             )
-    program = Program([])
+    program = Program([], set(), set())
     for result in program.run(closed, arguments):
         keep(result.axes, "reaches the results")
-    read = {id(variable) for equation in closed.jaxpr.eqns for variable in equation.invars}
-    for variable, argument in zip(closed.jaxpr.invars, arguments, strict=True):
-        if id(variable) not in read:
-            keep(argument.axes, "the network does not read it")
+    by_path = {path: value for (path, _), value in zip(shapes, arguments, strict=False)}
+    for path, value in by_path.items():
+        if path not in program.read:
+            _tie_unread(path, value, by_path)
     axes = {
         (path, at): axis
         for (path, _), value in zip(shapes, arguments, strict=False)
@@ -344,7 +342,19 @@ def _read(closed: Any, shapes: Any, inputs: Any, traced: Traced) -> Ties:
     }
     _keep_split(axes.values())
     produced = _producers(program, axes)
-    return _grouped(axes, produced, shapes, traced)
+    exact = all(jnp.finfo(dtype).bits >= 32 for dtype in program.dtypes)
+    return _grouped(axes, produced, shapes, traced._replace(exact=exact))
+
+
+def _tie_unread(path: str, value: Value, by_path: Mapping[str, Value]) -> None:
+    """A leaf that no operation reads keeps its order, but Haiku's sums behind its moving averages."""
+    module, _, own = path.rpartition("/")
+    average = by_path.get(f"{module}/average")
+    if own == "hidden" and average is not None and average.shape == value.shape:
+        for axis, other in zip(value.axes, average.axes, strict=True):
+            tie([other, axis], "")
+    else:
+        keep(value.axes, UNREAD)
 
 
 def _keep_split(axes: Iterable[Axis]) -> None:
@@ -402,7 +412,7 @@ def _grouped(axes: Any, produced: set[tuple[str, int]], shapes: Any, traced: Tra
 
 
 def _abstract(x: Any) -> jax.ShapeDtypeStruct:
-    dtype = x.dtype if hasattr(x, "dtype") else jax.numpy.result_type(x)
+    dtype = x.dtype if hasattr(x, "dtype") else jnp.result_type(x)
     return jax.ShapeDtypeStruct(np.shape(x), dtype)
 
 
@@ -410,12 +420,6 @@ def _probe(x: Any) -> Any:
     """An input to run the network on again: a value where it may not be drawn at random."""
     floating = jax.dtypes.issubdtype(_abstract(x).dtype, np.inexact)
     return _abstract(x) if floating or isinstance(x, jax.ShapeDtypeStruct) else x
-
-
-def _exact(closed: Any) -> bool:
-    """Whether all floating numbers in a program have 32 bits or more."""
-    text = str(closed)
-    return not any(f"{name}[" in text for name in ("bf16", "f16"))
 
 
 def _check_names(paths: Sequence[str]) -> None:
