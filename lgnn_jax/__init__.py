@@ -1,6 +1,6 @@
 """Topographic training in JAX: gradients smoothed over a grid of filters, as an Optax transformation."""
 
-from lgnn_jax import topography
+from lgnn_jax import som, topography
 from lgnn_jax._grid import Grid, distances, grid_shape, neighbours
 from lgnn_jax._layout import ConvLayout, Layer
 from lgnn_jax._neighbourhood import HeatKernel, Window, largest_sigma
@@ -21,6 +21,7 @@ __all__ = [
     "lgnn",
     "neighbours",
     "smooth",
+    "som",
     "topography",
 ]
 __version__ = "0.1.0"
