@@ -164,8 +164,8 @@ CALLS = {
         UNITS.T, UNITS.T + 1, GRID, key=key(), **NULL
     ),
     "som": lambda: [
-        som.fit(UNITS, GRID, steps=3),
-        som.fit(UNITS, TORUS, key=key(), batch=False, steps=3, start="samples"),
+        som.fit(UNITS, GRID, steps=1),
+        som.fit(UNITS, TORUS, key=key(), batch=False, steps=1, start="samples"),
         som.assign(UNITS, UNITS[:3]),
         som.u_matrix(UNITS.T, TORUS),
     ],
