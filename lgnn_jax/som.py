@@ -49,8 +49,9 @@ def fit(
     A step of the online map is that of one sample; the order is a new permutation for every pass over them.
 
     Sigma and the learning rate go from their first value to their last in equal ratios. A unit too far from
-    every best-matching unit to hear of it, some 11 sigma, keeps its weights. Distances of the batch map are
-    computed in chunks of samples. It works under ``jit`` and ``vmap``, where values are not tested.
+    every best-matching unit to hear of it, in float32 beyond 11 sigma, keeps its weights. The batch map
+    compares chunks of samples, so that memory stays bounded. Under ``jit`` and ``vmap``, values of traced
+    samples are not tested.
 
     Args:
       data: Samples ``(samples, features)``. Computed in float32, or in float64 if that is what they are.
@@ -59,10 +60,10 @@ def fit(
       batch: True for the batch map, False for the online map.
       steps: Updates of the map, at least 1; a step of the batch map sees every sample, one of the online map
         a single one. None for 50 steps of the batch map, 20 for every sample of the online map.
-      sigma: The neighbourhood's std in grid steps, ``(wide, narrow)`` with ``wide >= narrow > 0``. None for
-        half the grid's longest side (on a torus, a quarter) and 1.
-      learning_rate: ``(first, last)`` with ``1 >= first >= last > 0``. None for ``(1, 1)`` of the batch map,
-        ``(0.5, 0.01)`` of the online map.
+      sigma: The neighbourhood's std in grid steps, numbers ``(wide, narrow)`` with ``wide >= narrow > 0``.
+        None for half the grid's longest side (on a torus, a quarter) and 1.
+      learning_rate: Numbers ``(first, last)`` with ``1 >= first >= last > 0``. None for ``(1, 1)`` of the
+        batch map, ``(0.5, 0.01)`` of the online map.
       start: ``"pca"`` for a plane of the grid's shape along the principal components of the samples, two
         standard deviations to each side, the first along the longest side; ``"samples"`` for random samples;
         or weights ``(units, features)``.
