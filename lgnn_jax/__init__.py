@@ -1,6 +1,6 @@
 """Topographic training in JAX: gradients smoothed over a grid of filters, as an Optax transformation."""
 
-from lgnn_jax import topography
+from lgnn_jax import som, topography
 from lgnn_jax._arrange import arrange
 from lgnn_jax._fitted import fitted_score
 from lgnn_jax._grid import Grid, distances, grid_shape, neighbours
@@ -29,6 +29,7 @@ __all__ = [
     "neighbours",
     "reorder",
     "smooth",
+    "som",
     "ties",
     "topography",
 ]

@@ -183,6 +183,23 @@ def coordinates(grid: Grid) -> np.ndarray:
     return positions
 
 
+def separations(grid: Grid) -> tuple[np.ndarray, ...]:
+    """Steps between all positions along each grid dimension, an integer array ``(length, length)`` each.
+
+    On a torus they go the short way round. The squared distance of two units is the sum of their squares.
+
+    Example:
+      >>> from lgnn_jax._grid import Grid, separations
+      >>> [steps.tolist() for steps in separations(Grid((1, 3), wrap=True))]
+      [[[0]], [[0, 1, 1], [1, 0, 1], [1, 1, 0]]]
+    """
+    found = []
+    for length in grid.shape:
+        steps = np.abs(np.subtract.outer(np.arange(length), np.arange(length)))
+        found.append(np.minimum(steps, length - steps) if grid.wrap else steps)
+    return tuple(found)
+
+
 def _offsets(grid: Grid) -> np.ndarray:
     """Absolute coordinate differences ``(units, units, dims)``, the short way round on a torus."""
     position = coordinates(grid)

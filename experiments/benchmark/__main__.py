@@ -7,6 +7,7 @@ import click
 from experiments import cli
 from experiments.benchmark.feature_vis import feature_vis_command
 from experiments.benchmark.filter import filter_command
+from experiments.benchmark.som import som_command
 from experiments.benchmark.train import train_command
 
 
@@ -17,6 +18,7 @@ def main() -> None:
 
 main.add_command(filter_command)
 main.add_command(feature_vis_command)
+main.add_command(som_command)
 main.add_command(train_command)
 
 if __name__ == "__main__":

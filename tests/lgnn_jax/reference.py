@@ -80,3 +80,50 @@ def algorithm_1(gradient, m, n, sigma):
         padded, kernel, (1, 1), "VALID", feature_group_count=c_in * s * s, precision="highest"
     )
     return smoothed.reshape(c_in, s, s, m * n).transpose(3, 0, 1, 2)
+
+
+def grid_distance(shape, wrap, a, b):
+    """The distance of two units on a grid, the short way round on a torus."""
+    steps = [
+        abs(i - j) for i, j in zip(np.unravel_index(a, shape), np.unravel_index(b, shape), strict=True)
+    ]
+    if wrap:
+        steps = [min(step, length - step) for step, length in zip(steps, shape, strict=True)]
+    return math.sqrt(sum(step**2 for step in steps))
+
+
+def som_steps(steps, first, last):
+    """From the first value to the last in equal ratios."""
+    return [first * (last / first) ** (step / max(steps - 1, 1)) for step in range(steps)]
+
+
+def som_eta(grid, c, sigma):
+    """The neighbourhood function of a unit."""
+    apart = [grid_distance(grid.shape, grid.wrap, c, j) for j in range(grid.units)]
+    return [math.exp(-(d**2) / (2 * sigma**2)) for d in apart]
+
+
+def som_online(data, order, weights, grid, sigma, rate):
+    """The paper's eq. 1 and 2, sample by sample and unit by unit."""
+    weights = np.array(weights, np.float64)
+    schedule = zip(som_steps(len(order), *sigma), som_steps(len(order), *rate), strict=True)
+    for x, (width, alpha) in zip(np.asarray(data, np.float64)[order], schedule, strict=True):
+        c = min(range(grid.units), key=lambda j: np.sum((x - weights[j]) ** 2))
+        for j, eta in enumerate(som_eta(grid, c, width)):
+            weights[j] += alpha * eta * (x - weights[j])
+    return weights
+
+
+def som_batch(data, steps, weights, grid, sigma, rate):
+    """Every unit moves towards the mean of all samples, each weighted by its winner's neighbourhood."""
+    data, weights = np.asarray(data, np.float64), np.array(weights, np.float64)
+    for width, alpha in zip(som_steps(steps, *sigma), som_steps(steps, *rate), strict=True):
+        etas = [
+            som_eta(grid, min(range(grid.units), key=lambda j: np.sum((x - weights[j]) ** 2)), width)
+            for x in data
+        ]
+        for j in range(grid.units):
+            heard = [eta[j] for eta in etas]
+            if sum(heard) > 0:
+                weights[j] += alpha * (np.average(data, 0, heard) - weights[j])
+    return weights

@@ -23,6 +23,7 @@ from lgnn_jax import (
     largest_sigma,
     lgnn,
     smooth,
+    som,
     topography,
 )
 from lgnn_jax import _smoothing as smoothing
@@ -162,6 +163,12 @@ CALLS = {
     "topographic_error": lambda: topography.topographic_error(
         UNITS.T, UNITS.T + 1, GRID, key=key(), **NULL
     ),
+    "som": lambda: [
+        som.fit(UNITS, GRID, steps=1),
+        som.fit(UNITS, TORUS, key=key(), batch=False, steps=1, start="samples"),
+        som.assign(UNITS, UNITS[:3]),
+        som.u_matrix(UNITS.T, TORUS),
+    ],
     "dead_share": lambda: topography.dead_share(DEAD),
     "effective_dimension": lambda: topography.effective_dimension(UNITS),
     "smoothness": lambda: topography.smoothness(np.arange(3.0)),
