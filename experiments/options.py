@@ -77,6 +77,7 @@ class Options:
             loaded = datasets.load(
                 self.data,
                 split=self.overrides.get("split") or datasets.FULL,
+                test_split=self.overrides.get("test_split") or "",
                 data_dir=self.data_dir,
                 download=self.download,
             )

@@ -31,6 +31,7 @@ class Dataset:
       superclass_of: The group of every class.
       split: One of ``SPLITS``.
       related: Names of classes that are worth seeing side by side; empty where the source knows none.
+      test_split: What the source calls the images to test on, where they are not those it has for that.
 
     Raises:
       ValueError: If a part is empty, shapes disagree, a label or group is out of range, or a related class is none.
@@ -47,6 +48,7 @@ class Dataset:
     superclass_of: tuple[int, ...] = ()
     split: str = FULL
     related: tuple[str, ...] = ()
+    test_split: str = ""
 
     def __post_init__(self):
         check_split(self.split)

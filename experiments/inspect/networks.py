@@ -65,7 +65,13 @@ def own_data(
       ValueError: If there is none, or it now holds other pictures.
     """
     own = config.data
-    loaded = datasets.load(data or own.name, split=own.split, data_dir=data_dir, download=download)
+    loaded = datasets.load(
+        data or own.name,
+        split=own.split,
+        test_split=own.test_split,
+        data_dir=data_dir,
+        download=download,
+    )
     if loaded.digest != own.digest:
         raise ValueError(
             f"{folder.name} was trained on other pictures than {loaded.name!r} now holds. Give its own with "
@@ -79,7 +85,7 @@ def check_pair(configs: dict[str, Run]) -> None:
     if len(configs) < 2:
         return
     run, baseline = configs["run"], configs["baseline"]
-    for name in ("net", "width", "data", "split", "data_digest", "grids"):
+    for name in ("net", "width", "data", "split", "test_split", "data_digest", "grids"):
         ours, theirs = run.settings()[name], baseline.settings()[name]
         if ours != theirs:
             raise ValueError(f"The runs differ in {name}: RUN has {ours!r}, BASELINE {theirs!r}.")
