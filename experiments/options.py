@@ -81,6 +81,7 @@ class Options:
                 data_dir=self.data_dir,
                 download=self.download,
             )
+            loaded.check_tested()
         _log.info(
             f"{loaded.name}: {len(loaded.train_labels)} training and {len(loaded.test_labels)} test pictures, "
             f"{loaded.classes} classes"

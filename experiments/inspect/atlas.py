@@ -43,8 +43,8 @@ def write_atlas(
         ],
         images=data.test_images,
         class_names=_readable(data.class_names),
-        superclass_names=_readable(data.superclass_names),
-        superclass_of=data.superclass_of,
+        superclass_names=_readable(data.superclasses[0]),
+        superclass_of=data.superclasses[1],
     )
 
 

@@ -24,6 +24,7 @@ from lgnn_jax.inspect import Responses, ResponseStatistics, accumulate, linen_re
 
 _log = logging.getLogger("experiments")
 
+_TOP = 9  # Test images that are kept of those that activate a unit most.
 PARTS = 1000  # Of the work on a network, for the progress bar.
 
 
@@ -62,7 +63,7 @@ def own_data(
     """The data set that a run was trained on; ``data`` names it where its own name does not tell.
 
     Raises:
-      ValueError: If there is none, or it now holds other pictures.
+      ValueError: If there is none, it now holds other pictures, or too few of a class to look at.
     """
     own = config.data
     loaded = datasets.load(
@@ -77,6 +78,7 @@ def own_data(
             f"{folder.name} was trained on other pictures than {loaded.name!r} now holds. Give its own with "
             "--data and --data-dir."
         )
+    loaded.check_tested()
     return loaded
 
 
@@ -127,6 +129,7 @@ def with_responses(found: Network, data: datasets.Dataset, progress: Reporter) -
         data.test_images,
         data.test_labels,
         classes=data.classes,
+        top=min(_TOP, len(data.test_labels)),
         progress=lambda done, total: progress.at(PARTS * done // total, f"test pictures {done} of {total}"),
     )
     return dataclasses.replace(found, responses=statistics)

@@ -44,8 +44,8 @@ def topography_table(
         "Moran's I: of maps over the grid, the mean response to every class or Welch's t of it.",
         "",
     ]
-    if data.superclass_names:
-        lines += [f"Superclasses: {', '.join(data.superclass_names)}.", ""]
+    if data.superclasses[0]:
+        lines += [f"Superclasses: {', '.join(data.superclasses[0])}.", ""]
     for metric in metrics:
         rows = [
             [
