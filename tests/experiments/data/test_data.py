@@ -606,6 +606,12 @@ CORRUPTIONS = {
     "half": lambda content: content[: len(content) // 2],
     "without its end": lambda content: content[:-1],
     "flipped": lambda content: content.replace(FOUR[1, 0].tobytes(), bytes(96)),
+    "a password": lambda content: content.replace(
+        b"PK\x01\x02\x2d\x03\x2d\x00\x00", b"PK\x01\x02\x2d\x03\x2d\x00\x01"
+    ),
+    "another method": lambda content: content.replace(
+        b"PK\x01\x02\x2d\x03\x2d\x00\x00\x00\x00", b"PK\x01\x02\x2d\x03\x2d\x00\x00\x00\x63"
+    ),
     "no text": lambda content: content.replace(b'{"name"', b'["name"'),
 }
 
