@@ -160,9 +160,10 @@ class Data:
       name: What it is called.
       digest: SHA-256 of its pictures and labels, shortened; empty as long as it is not read.
       split: One of ``experiments.data.SPLITS``.
+      test_split: What its source calls the images to test on; empty for ``test``.
 
     Raises:
-      ValueError: If the split is unknown.
+      ValueError: If the split is unknown, or there is nothing to test on another one.
     """
 
     name: str = setting(
@@ -182,10 +183,31 @@ class Data:
         added=True,
         type=click.Choice(SPLITS),
     )
+    test_split: str = setting(
+        "Which images to test on: a split of a tensorflow-datasets set, or a folder beside train.",
+        "",
+        "test, or validation where tensorflow-datasets has no test",
+        added=True,
+        metavar="NAME",
+    )
 
     def __post_init__(self):
         if self.split not in SPLITS:
             raise ValueError(f"Unknown split {self.split!r}. Known: {', '.join(SPLITS)}.")
+        if self.test_split and self.split != FULL:
+            raise ValueError(
+                f"The {self.split} split tests on training images and would not read test_split "
+                f"{self.test_split!r}; give one of them."
+            )
+        if self.test_split == "train":
+            raise ValueError("test_split is 'train', on which networks are trained; give another one.")
+
+    @property
+    def how(self) -> str:
+        """In which way it is not split as it was published, in words; empty where it is."""
+        parts = [f"{self.split} split"] * (self.split != FULL)
+        parts += [f"tested on {self.test_split}"] * bool(self.test_split)
+        return ", ".join(parts)
 
     @property
     def file_name(self) -> str:
@@ -296,7 +318,7 @@ class Run:
     @property
     def how(self) -> str:
         """What a table's title says of a run that is less than the paper's: its width, precision and split."""
-        return self.net.how + ("" if self.data.split == FULL else f" ({self.data.split} split)")
+        return self.net.how + (f" ({self.data.how})" if self.data.how else "")
 
     @property
     def subject(self) -> str:
@@ -347,7 +369,7 @@ def configure(data: Dataset, **settings: Any) -> tuple[Run, tuple[str, ...]]:
     Raises:
       ValueError: As there, and if the set has fewer training pictures than a batch.
     """
-    foreseen, notes = foresee(data.name, **settings | {"split": data.split})
+    foreseen, notes = foresee(data.name, **settings | {"split": data.split, "test_split": data.test_split})
     if len(data.train_labels) < foreseen.recipe.batch:
         raise ValueError(
             f"Data set {data.name!r} has {len(data.train_labels)} training pictures, fewer than a batch "

@@ -79,9 +79,11 @@ class Options:
             loaded = datasets.load(
                 self.data,
                 split=self.overrides.get("split") or datasets.FULL,
+                test_split=self.overrides.get("test_split") or "",
                 data_dir=self.data_dir,
                 download=self.download,
             )
+            loaded.check_tested()
         _log.info(
             f"{loaded.name}: {len(loaded.train_labels)} training and {len(loaded.test_labels)} test pictures, "
             f"{loaded.classes} classes"

@@ -11,6 +11,9 @@ from lgnn_jax import _smoothing
 # fusions written in MLIR, which newer versions have alone; they end at a flag that they do not know. Read when JAX
 # starts its devices, and by the processes that tests start.
 FAST = ["--xla_backend_optimization_level=0"]
+# On a busy machine eight devices may wait for each other for longer than the 40 seconds after which XLA aborts.
+if jax.__version_info__ >= (0, 7):
+    FAST.append("--xla_cpu_collective_call_terminate_timeout_seconds=600")
 if jax.__version_info__ < (0, 12):
     FAST.append("--xla_cpu_use_fusion_emitters=false")
 os.environ["XLA_FLAGS"] = " ".join([*FAST, os.environ.get("XLA_FLAGS", "")])

@@ -18,6 +18,7 @@ def load(
     source: str,
     *,
     split: str = FULL,
+    test_split: str = "",
     data_dir: str | None = None,
     download: bool = False,
     cache: bool = True,
@@ -31,12 +32,14 @@ def load(
         (``name/config:1.0.0``).
       split: ``full``, as published, or ``development``: nine tenths of the published training images of every
         class to train on and the others to test on, always the same. The published test set is not read.
+      test_split: What the source calls the images to test on: a split of tensorflow-datasets or a folder beside
+        ``train``; empty for its ``test``.
       data_dir: Where tensorflow-datasets keeps its sets; None for its own default.
       download: Whether a set that is not there may be downloaded and prepared.
       cache: Whether decoded images are kept in ``$LGNN_JAX_CACHE`` (default ``~/.cache/lgnn_jax``).
 
     Raises:
-      ValueError: If there is no such set, or an image or label in it cannot be used.
+      ValueError: If there is no such set or split, or an image or label in it cannot be used.
 
     Example:
       >>> from experiments import data
@@ -51,4 +54,12 @@ def load(
     module = SOURCES.get(begins, _OTHERWISE)
     location = source if module == _OTHERWISE else source[len(begins) :]
     read = importlib.import_module(f"{__name__}.{module}").read
-    return read(location, split=split, data_dir=data_dir, download=download, cache=cache)
+    data = read(
+        location, split=split, test_split=test_split, data_dir=data_dir, download=download, cache=cache
+    )
+    if data.test_split != test_split:
+        mend = f"give --test-split {data.test_split}" if data.test_split else "leave --test-split out"
+        raise ValueError(
+            f"The images that {source!r} has to test on are not those of a split {test_split or 'test'!r}; {mend}."
+        )
+    return data

@@ -1,7 +1,8 @@
 """Data sets as NumPy files, for machines without tensorflow-datasets: ``python -m experiments.data.arrays``.
 
 A folder holds ``dataset.json`` (``name`` and ``class_names``; where there are any, ``superclass_names``,
-``superclass_of``, ``notes``, ``related`` classes, the ``digest`` to expect, and a ``split`` that is not ``full``)
+``superclass_of``, ``notes``, ``related`` classes, the ``digest`` to expect, a ``split`` that is not ``full``, and a
+``test_split`` that is not ``test``)
 and of both parts, ``train`` and ``test``:
 
 - ``train_labels.npy``, integers ``(n,)``;
@@ -38,6 +39,7 @@ _KEYS: dict[str, Any] = {
     "related": [str],
     "digest": str,
     "split": str,
+    "test_split": str,
 }
 _NEEDED = ("name", "class_names")
 
@@ -65,6 +67,7 @@ def read(location: str, *, split: str = FULL, **_: Any) -> Dataset:
             )
         arrays |= {f"{part}_images": images, f"{part}_labels": labels.astype(np.int32)}
     if kept != split:  # The digest is of more than this.
+        about.pop("test_split", None)
         return assembled(split=split, arrays=arrays, **about)
     data = Dataset(**arrays, **about, split=split)
     if digest not in (None, data.digest):
@@ -196,7 +199,7 @@ def _array(file: pathlib.Path, kind: type[np.generic], shape: tuple[int, ...]) -
                 array, *others = (stored[name] for name in stored.files)
         else:
             array, others = stored, []
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{str(file)!r} cannot be read: {error}. Copy it again.") from None
     if others:
         raise ValueError(f"{str(file)!r} holds {1 + len(others)} arrays; wanted one. Write it again.")
@@ -228,6 +231,9 @@ def _listed(files: list[pathlib.Path]) -> str:
     show_default=True,
     help="Of which the images are, as for experiments.train. What is written as full can be read as either.",
 )
+@click.option(
+    "--test-split", metavar="NAME", default="", help="Which images to test on, as for experiments.train."
+)
 @click.option("--download", is_flag=True, help="Download and prepare a set that is not there.")
 @click.option(
     "--out",
@@ -247,6 +253,7 @@ def main(
     data: str,
     data_dir: str | None,
     split: str,
+    test_split: str,
     download: bool,
     out: pathlib.Path,
     parts: int,
@@ -261,7 +268,7 @@ def main(
     from experiments.errors import usage_errors
 
     with usage_errors():
-        loaded = load(data, split=split, data_dir=data_dir, download=download)
+        loaded = load(data, split=split, test_split=test_split, data_dir=data_dir, download=download)
         folder = write_arrays(loaded, out, parts=parts, compressed=compressed)
     sizes = [file.stat().st_size / 1e6 for file in folder.iterdir()]
     logging.getLogger("experiments").info(

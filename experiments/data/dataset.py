@@ -13,6 +13,7 @@ SIZE = 32  # Of images, in pixels, each way.
 # Which images are trained on and which tested on: those that were published for it, or, while something is being
 # developed, nine tenths and one tenth of the published training images of every class.
 SPLITS = FULL, DEVELOPMENT = ("full", "development")
+_TESTED = 2  # Test images of a class: with fewer, its responses have no variance.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Dataset:
       superclass_of: The group of every class.
       split: One of ``SPLITS``.
       related: Names of classes that are worth seeing side by side; empty where the source knows none.
+      test_split: What the source calls the images to test on, where they are not those it has for that.
 
     Raises:
       ValueError: If a part is empty, shapes disagree, a label or group is out of range, or a related class is none.
@@ -47,6 +49,7 @@ class Dataset:
     superclass_of: tuple[int, ...] = ()
     split: str = FULL
     related: tuple[str, ...] = ()
+    test_split: str = ""
 
     def __post_init__(self):
         check_split(self.split)
@@ -95,6 +98,36 @@ class Dataset:
     def classes(self) -> int:
         """Number of classes."""
         return len(self.class_names)
+
+    def check_tested(self) -> None:
+        """Raises ``ValueError`` if a class has too few test images for statistics of responses to it.
+
+        They are part of every run's summary, and of all that inspects it.
+        """
+        counts = np.bincount(self.test_labels, minlength=self.classes)
+        named = zip(self.class_names, counts, strict=True)
+        few = [f"{name} ({count})" for name, count in named if count < _TESTED]
+        if not few:
+            return
+        more = f" and {len(few) - 5} more classes" if len(few) > 5 else ""
+        mend = "Add some, or leave the class out."
+        if self.split != FULL:
+            mend = "This split holds back a tenth: give a class 15 training images, or --split full."
+        raise ValueError(
+            f"Data set {self.name!r} has too few test images of {', '.join(few[:5])}{more}; statistics of "
+            f"responses need {_TESTED} of every class. {mend}"
+        )
+
+    @property
+    def superclasses(self) -> tuple[tuple[str, ...], tuple[int, ...]]:
+        """Names of the superclasses that have classes, and which of them each class is in; none if it is one."""
+        used = sorted(set(self.superclass_of))
+        if len(used) < 2:
+            return (), ()
+        places = {group: place for place, group in enumerate(used)}
+        return tuple(self.superclass_names[group] for group in used), tuple(
+            places[group] for group in self.superclass_of
+        )
 
     @property
     def digest(self) -> str:

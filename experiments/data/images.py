@@ -14,14 +14,23 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _GREY = ("1", "L")
+_WITH_ALPHA = (
+    *_GREY,
+    "LA",
+    "P",
+    "PA",
+    "RGB",
+    "RGBA",
+)  # An own channel, or a colour or index that is transparent.
 
 
 class Decoder:
     """Decodes pictures to ``(32, 32, 3)`` uint8 and keeps count of what had to be changed.
 
     Grey pictures become three equal channels. Other sizes are resampled as a whole: averaged over areas
-    when they shrink, interpolated linearly when they grow. Pictures with an alpha channel, in CMYK or
-    another colour space, and unreadable ones are a ``ValueError`` that names them.
+    when they shrink, interpolated linearly when they grow. An alpha channel that is opaque everywhere is dropped.
+    Pictures with another one, in CMYK or another colour space, and unreadable ones are a ``ValueError`` that names
+    them.
     """
 
     def __init__(self):
@@ -46,10 +55,14 @@ class Decoder:
         """The same for a picture that is already open."""
         from PIL import Image
 
-        if image.has_transparency_data:
-            raise ValueError(
-                f"{name} has an alpha channel (mode {image.mode}); flatten it onto a background first."
-            )
+        if image.has_transparency_data and image.mode in _WITH_ALPHA:
+            opened = image.convert("RGBA")
+            if opened.getchannel("A").getextrema() != (255, 255):
+                raise ValueError(
+                    f"{name} has an alpha channel (mode {image.mode}); flatten it onto a background first."
+                )
+            self._changes["opaque alpha channels dropped"] += 1
+            image = opened.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
         if image.mode in _GREY:
             self._changes["grey pictures given three channels"] += 1
         elif image.mode not in ("RGB", "P"):

@@ -17,6 +17,7 @@ from experiments.data.images import Decoder
 
 # Errors of tensorflow-datasets, by name: it is imported only where it is needed.
 _DOWNLOAD_ERRORS = ("DownloadError", "ExtractError", "NonMatchingChecksumError")
+_AT_ONCE = 1000  # Examples that are read together.
 # Classes worth seeing side by side, of sets that are known.
 _RELATED = {
     "cifar100": ("maple_tree", "palm_tree", "pine_tree"),
@@ -29,6 +30,7 @@ def read(
     location: str,
     *,
     split: str = FULL,
+    test_split: str = "",
     data_dir: str | None = None,
     download: bool = False,
     cache: bool = True,
@@ -56,7 +58,8 @@ def read(
             "with train/<class>/* and test/<class>/*."
         )
     stamp = (prepared / "dataset_info.json").read_text()
-    data = cached([str(prepared.resolve()), split, stamp], lambda: _read_tfds(name, prepared, split), cache)
+    key = [str(prepared.resolve()), " ".join(filter(None, (split, test_split))), stamp]
+    data = cached(key, lambda: _read_tfds(name, prepared, split, test_split), cache)
     related = _RELATED.get(name, ())
     return dataclasses.replace(data, related=related if set(related) <= set(data.class_names) else ())
 
@@ -113,7 +116,7 @@ def _download(name: str, folder: pathlib.Path) -> None:
         raise
 
 
-def _read_tfds(name: str, folder: pathlib.Path, split: str) -> Dataset:
+def _read_tfds(name: str, folder: pathlib.Path, split: str, test_split: str) -> Dataset:
     import tensorflow_datasets as tfds
 
     builder = tfds.builder_from_directory(folder)
@@ -123,41 +126,79 @@ def _read_tfds(name: str, folder: pathlib.Path, split: str) -> Dataset:
             f"{str(folder)!r} is in the format {info.file_format.value}; only array_record can be read without "
             "TensorFlow. Prepare it again with file_format='array_record'."
         )
-    image_key, label_key = info.supervised_keys or ("image", "label")
+    image_key, label_key, notes = _supervised(name, info)
     features = dict(info.features.items())
-    label = features.get(label_key)
-    if not isinstance(features.get(image_key), tfds.features.Image) or not isinstance(
-        label, tfds.features.ClassLabel
-    ):
-        raise ValueError(
-            f"{name!r} is no image-classification set; its features are {', '.join(sorted(features))}."
-        )
+    label = features[label_key]
     theirs = {"train": "train"}
     if "test" in parts_of(split):
-        theirs["test"] = "test" if "test" in info.splits else "validation"
+        theirs["test"] = test_split or ("test" if "test" in info.splits else "validation")
+        if test_split and test_split not in info.splits:
+            raise ValueError(f"{name!r} has no split {test_split!r}; it has {', '.join(info.splits)}.")
     if not set(theirs.values()) <= set(info.splits):
         raise ValueError(f"{name!r} lacks a train or test split; it has {', '.join(info.splits)}.")
     coarse = features.get("coarse_label")
     coarse = coarse if isinstance(coarse, tfds.features.ClassLabel) else None
     decode, arrays, groups = Decoder(), {}, np.zeros(label.num_classes, np.int32)
+    sources = {called: _source(builder, called, image_key) for called in theirs.values()}
+    for called, source in sources.items():  # What has no labels has none from the start.
+        first = _examples(source, called, range(min(_AT_ONCE, len(source))))
+        _check_labels(info, called, label_key, np.array([example[label_key] for example in first]))
     for part, called in theirs.items():
-        images, labels, groups_of = _read_split(builder, called, image_key, label_key, coarse, decode)
+        images, labels, groups_of = _read_split(
+            info, called, sources[called], image_key, label_key, coarse, decode
+        )
         arrays |= {f"{part}_images": images, f"{part}_labels": labels}
         if part == "train":
             groups[labels] = groups_of
         if (groups[labels] != groups_of).any():
             coarse = None  # Not groups of classes.
-    notes = decode.notes
-    if theirs.get("test") == "validation":
+    notes = decode.notes + notes
+    if theirs.get("test") == "validation" and not test_split:
         notes += ("the validation split serves as test set",)
-    about: dict[str, Any] = {}
+    about: dict[str, Any] = {"test_split": test_split}
     if coarse is not None:
-        about = {"superclass_names": tuple(coarse.names), "superclass_of": tuple(map(int, groups))}
+        about |= {"superclass_names": tuple(coarse.names), "superclass_of": tuple(map(int, groups))}
     return assembled(name, split, arrays, class_names=tuple(label.names), notes=notes, **about)
 
 
-def _read_split(builder, split: str, image_key: str, label_key: str, coarse: Any, decode: Decoder):
-    """Pictures, labels and (where there is a feature ``coarse``) coarse labels of a split."""
+def _supervised(name: str, info: Any) -> tuple[str, str, tuple[str, ...]]:
+    """The names of the image and of its class among the features, and notes on what is supervised beside them.
+
+    Supervised keys may be three, the last of them a weight, and each may be several in tuples or dictionaries.
+    """
+    import tensorflow_datasets as tfds
+
+    keys = info.supervised_keys or ("image", "label")
+    features = dict(info.features.items())
+    kinds = (tfds.features.Image, tfds.features.ClassLabel)
+    found = [
+        [key for key in _leaves(part) if isinstance(features.get(key), kind)]
+        for part, kind in zip(keys, kinds, strict=False)
+    ]
+    if [len(some) for some in found] != [1, 1]:
+        supervised = f" and its supervised keys {keys}" if info.supervised_keys else ""
+        raise ValueError(
+            f"{name!r} is no image-classification set; its features are {', '.join(sorted(features))}{supervised}. "
+            "Wanted: one image and one class."
+        )
+    (image,), (label,) = found
+    others = [key for key in _leaves(keys) if key not in (image, label)]
+    return image, label, (f"not read beside {image} and {label}: {', '.join(others)}",) if others else ()
+
+
+def _leaves(keys: Any) -> list[str]:
+    """The names in nested tuples and dictionaries."""
+    if isinstance(keys, str):
+        return [keys]
+    return [name for part in (keys.values() if isinstance(keys, dict) else keys) for name in _leaves(part)]
+
+
+def _source(builder: Any, split: str, image_key: str) -> Any:
+    """The examples of a split, their images as they are encoded.
+
+    Raises:
+      ValueError: If its files do not hold what is promised.
+    """
     import tensorflow_datasets as tfds
 
     count = builder.info.splits[split].num_examples
@@ -167,16 +208,46 @@ def _read_split(builder, split: str, image_key: str, label_key: str, coarse: Any
         raise ValueError(f"Split {split!r} cannot be read: {error}; prepare it again.") from None
     if held != count:  # The source below takes its length from the promise.
         raise ValueError(f"Split {split!r} promises {count} pictures and holds {held}; prepare it again.")
-    source = builder.as_data_source(split, decoders={image_key: tfds.decode.SkipDecoding()})
+    return builder.as_data_source(split, decoders={image_key: tfds.decode.SkipDecoding()})
+
+
+def _examples(source: Any, split: str, indices: range) -> list[dict[str, Any]]:
+    """Some examples of a split."""
+    try:
+        return source.__getitems__(list(indices)) if indices else []
+    except Exception as error:  # array_record and protobuf raise whatever they meet.
+        raise ValueError(f"Split {split!r} cannot be read: {error}; prepare it again.") from None
+
+
+def _read_split(
+    info: Any, split: str, source: Any, image_key: str, label_key: str, coarse: Any, decode: Decoder
+):
+    """Pictures, labels and (where there is a feature ``coarse``) coarse labels of a split."""
+    count = len(source)
     images, labels = np.empty((count, SIZE, SIZE, 3), np.uint8), np.empty(count, np.int32)
     groups = np.zeros(count, np.int32)
-    for start in range(0, count, 1000):
-        indices = range(start, min(start + 1000, count))
-        for index, example in zip(indices, source.__getitems__(list(indices)), strict=True):
+    for start in range(0, count, _AT_ONCE):
+        indices = range(start, min(start + _AT_ONCE, count))
+        examples = _examples(source, split, indices)
+        labels[start : start + len(examples)] = [example[label_key] for example in examples]
+        _check_labels(info, split, label_key, labels[: start + len(examples)])
+        for index, example in zip(indices, examples, strict=True):
             images[index] = decode(example[image_key], f"picture {index} of split {split!r}")
-            labels[index] = example[label_key]
             groups[index] = example["coarse_label"] if coarse is not None else 0
     return images, labels, groups
+
+
+def _check_labels(info: Any, split: str, key: str, labels: np.ndarray) -> None:
+    """Raises ``ValueError`` at a label that is no class; published test splits may come without, as -1."""
+    bad = np.flatnonzero((labels < 0) | (labels >= info.features[key].num_classes))
+    if not len(bad):
+        return
+    what = f"{info.name!r}: image {bad[0]} of split {split!r} has label {labels[bad[0]]}, which is no class"
+    if split == "train":
+        raise ValueError(f"{what}; wanted labels of all images to train on.")
+    others = [name for name in info.splits if name not in ("train", split)]
+    choice = f"--test-split {' or '.join(others)}" if others else "--split development"
+    raise ValueError(f"{what}. Test on images that have one: {choice}.")
 
 
 def _records(path: os.PathLike) -> int:

@@ -43,8 +43,8 @@ def write_atlas(
         ],
         images=data.test_images,
         class_names=_readable(data.class_names),
-        superclass_names=_readable(data.superclass_names),
-        superclass_of=data.superclass_of,
+        superclass_names=_readable(data.superclasses[0]),
+        superclass_of=data.superclasses[1],
     )
 
 
@@ -54,10 +54,10 @@ def _readable(names: Sequence[str]) -> list[str]:
 
 def _facts(found: Network) -> dict[str, str]:
     """What a reader should know of a run."""
-    config, net, split = found.config, found.config.net, found.config.data.split
+    config, net = found.config, found.config.net
     return {
         "network": net.name if net.width == 1 else f"{net.name} at {net.width:g} of its width",
-        "pictures": config.data.name + ("" if split == datasets.FULL else f", {split} split"),
+        "pictures": config.data.name + (f", {config.data.how}" if config.data.how else ""),
         "training": f"{config.method.name}, {config.recipe.epochs} epochs, seed {config.seed}",
         "test accuracy": f"{found.accuracy:.1%}",
     }

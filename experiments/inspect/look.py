@@ -74,7 +74,7 @@ def look(
             scores[title] = measure(
                 found.layers,
                 networks[title].responses,
-                loaded.superclass_of,
+                loaded.superclasses[1],
                 lambda done, total: progress.at(PARTS * done // total, f"layer {done + 1} of {total}"),
             )
             seen[title] = {}

@@ -24,6 +24,7 @@ from lgnn_jax.inspect import Responses, ResponseStatistics, accumulate, linen_re
 
 _log = logging.getLogger("experiments")
 
+_TOP = 9  # Test images that are kept of those that activate a unit most.
 PARTS = 1000  # Of the work on a network, for the progress bar.
 
 
@@ -62,15 +63,22 @@ def own_data(
     """The data set that a run was trained on; ``data`` names it where its own name does not tell.
 
     Raises:
-      ValueError: If there is none, or it now holds other pictures.
+      ValueError: If there is none, it now holds other pictures, or too few of a class to look at.
     """
     own = config.data
-    loaded = datasets.load(data or own.name, split=own.split, data_dir=data_dir, download=download)
+    loaded = datasets.load(
+        data or own.name,
+        split=own.split,
+        test_split=own.test_split,
+        data_dir=data_dir,
+        download=download,
+    )
     if loaded.digest != own.digest:
         raise ValueError(
             f"{folder.name} was trained on other pictures than {loaded.name!r} now holds. Give its own with "
             "--data and --data-dir."
         )
+    loaded.check_tested()
     return loaded
 
 
@@ -79,7 +87,7 @@ def check_pair(configs: dict[str, Run]) -> None:
     if len(configs) < 2:
         return
     run, baseline = configs["run"], configs["baseline"]
-    for name in ("net", "width", "data", "split", "data_digest", "grids"):
+    for name in ("net", "width", "data", "split", "test_split", "data_digest", "grids"):
         ours, theirs = run.settings()[name], baseline.settings()[name]
         if ours != theirs:
             raise ValueError(f"The runs differ in {name}: RUN has {ours!r}, BASELINE {theirs!r}.")
@@ -121,6 +129,7 @@ def with_responses(found: Network, data: datasets.Dataset, progress: Reporter) -
         data.test_images,
         data.test_labels,
         classes=data.classes,
+        top=min(_TOP, len(data.test_labels)),
         progress=lambda done, total: progress.at(PARTS * done // total, f"test pictures {done} of {total}"),
     )
     return dataclasses.replace(found, responses=statistics)

@@ -25,8 +25,10 @@ def topography_table(
     first = next(iter(scores.values()))
     metrics = next(iter(first.values()))["metrics"]
     config = next(iter(networks.values())).config
-    split = "" if config.data.split == datasets.FULL else f" ({config.data.split} split)"
-    where, epochs = f"{config.data.name}{split}", config.recipe.epochs
+    where, epochs = (
+        config.data.name + (f" ({config.data.how})" if config.data.how else ""),
+        config.recipe.epochs,
+    )
     lines = [
         f"# {config.net.name} at width {config.net.width:g} on {where}, {epochs} epochs",
         "",
@@ -42,8 +44,8 @@ def topography_table(
         "Moran's I: of maps over the grid, the mean response to every class or Welch's t of it.",
         "",
     ]
-    if data.superclass_names:
-        lines += [f"Superclasses: {', '.join(data.superclass_names)}.", ""]
+    if data.superclasses[0]:
+        lines += [f"Superclasses: {', '.join(data.superclasses[0])}.", ""]
     for metric in metrics:
         rows = [
             [

@@ -127,7 +127,7 @@ class Checkpoints:
         """Moves a checkpoint out of the way of those to come: Orbax would not write another of its step."""
         target = self._folder / _SET_ASIDE / str(step)
         self._say(
-            f"{self._config.name}: the checkpoint of step {step} cannot be used ({_reason(error)}); "
+            f"{self._config.name}: the checkpoint of step {step} cannot be used ({reason(error)}); "
             f"it is set aside as {target}, and the one before it is tried"
         )
         shutil.rmtree(target, ignore_errors=True)
@@ -200,7 +200,7 @@ class Checkpoints:
         kept = "there is none before it" if self._newest is None else f"that of step {self._newest} is kept"
         return FailedRun(
             f"{self._config.name}: the checkpoint of step {step} could not be written, {kept} "
-            f"({_reason(error)}). Is there room on the disk? The same command goes on from what is kept."
+            f"({reason(error)}). Is there room on the disk? The same command goes on from what is kept."
         )
 
 
@@ -214,7 +214,7 @@ def _plain(config: Run) -> dict[str, Any]:
     return json.loads(json.dumps(config.identity()))
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """The first line of an error that says something."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

@@ -83,7 +83,9 @@ def arranged(
 def _fitted(grid: Grid, kernel: np.ndarray) -> dict[str, Any]:
     """The neighbour cosine of the weights in the order fitted on them, beside that of shuffled weights."""
     rows = np.asarray(topography.filters(kernel)).T
-    score = fitted_score(rows, grid, of="weights", key=jax.random.key(0), permutations=_SHUFFLED)
+    score = fitted_score(
+        rows, grid, similarity=topography.cosines, key=jax.random.key(0), permutations=_SHUFFLED
+    )
     return {column: _digits(score.summary()[column]) for column in _OF_ORDER}
 
 

@@ -1,4 +1,4 @@
-"""Progress of one or several runs: a bar on a terminal, plain lines elsewhere."""
+"""Progress of one or several runs: a bar on a terminal that can show one, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ class Reporter:
         self._console = console or Console(
             stderr=True, soft_wrap=True, highlight=False, quiet=not hosts.first()
         )
+        # Rich takes a file for a terminal if FORCE_COLOR or TTY_COMPATIBLE says so, and draws nothing where TERM is
+        # dumb: a bar is for what is a terminal to both.
+        self._drawn = self._console.is_interactive and self._console.file.isatty()
         self._runs, self._steps = runs, max(steps, 1)
         self._run, self._name, self._short, self._done = 0, "", "", 0
         self._last = self._last_line = time.monotonic()
@@ -31,7 +34,7 @@ class Reporter:
             TextColumn("{task.fields[left]}"),
             console=self._console,
             transient=True,
-            disable=not self._console.is_terminal,
+            disable=not self._drawn,
         )
         self._task = self._bar.add_task("starting", total=self._steps, left="")
 
@@ -90,7 +93,7 @@ class Reporter:
             f"{rate:.0f}/s",
             left=left,
         )
-        if not self._console.is_terminal and rate and now - self._last_line > _BETWEEN_LINES:
+        if not self._drawn and rate and now - self._last_line > _BETWEEN_LINES:
             self._last_line = now
             self.say(
                 f"[{self._run}/{self._runs}] {self._name}: epoch {epoch}, loss {loss:.3f}, training accuracy "
@@ -109,7 +112,7 @@ class Reporter:
             description=f"[{self._run}/{self._runs}] {self._short} {status}",
             left=self._left(),
         )
-        if not self._console.is_terminal and now - self._last_line > _BETWEEN_LINES:
+        if not self._drawn and now - self._last_line > _BETWEEN_LINES:
             self._last_line = now
             self.say(f"[{self._run}/{self._runs}] {self._name}: {status}, {self._left()}")
 

@@ -184,7 +184,7 @@ class PlacedData:
         self._mesh = Mesh(np.array(self.devices), (AXIS,))
         mean, deviation = data.statistics()
         statistics = (np.float32(mean), np.float32(deviation))
-        self.classes, self.superclass_of = data.classes, data.superclass_of
+        self.classes, self.superclass_of = data.classes, data.superclasses[1]
         self.train_examples, self.test_examples = len(data.train_labels), len(data.test_labels)
         train, test = (images.reshape(len(images), -1) for images in (data.train_images, data.test_images))
         self.train = self.replicate(Images(train, data.train_labels, *statistics))

@@ -5,31 +5,59 @@ from __future__ import annotations
 import pathlib
 from typing import Any
 
+import click
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
 from experiments import nets
 from experiments.config import Run
-from experiments.run.checkpoint import BY_FIRST_HOST
+from experiments.run import results
+from experiments.run.checkpoint import BY_FIRST_HOST, reason, tree_digest
 from lgnn_jax import Grid
 
 WEIGHTS = "weights"
+_DIGEST = "digest"  # Of parameters and running statistics, among what Orbax keeps beside them.
 
 
 def save_weights(folder: pathlib.Path, variables: Any) -> None:
     """Writes parameters and running statistics, NumPy arrays, to a run's folder; the first host alone may."""
+    about = {_DIGEST: tree_digest(variables)}
     with ocp.StandardCheckpointer(multiprocessing_options=BY_FIRST_HOST) as checkpointer:
-        checkpointer.save((folder / WEIGHTS).resolve(), variables, force=True)
+        checkpointer.save((folder / WEIGHTS).resolve(), variables, force=True, custom_metadata=about)
 
 
 def load_weights(folder: pathlib.Path) -> dict[str, Any]:
-    """Parameters and running statistics of a finished run, as NumPy arrays."""
+    """Parameters and running statistics of a finished run, as NumPy arrays.
+
+    They are compared with the digest in its summary, and with that of both where it was kept with them.
+
+    Raises:
+      click.UsageError: If they are missing, cannot be read, or are not those that were written.
+    """
+    path = (folder / WEIGHTS).resolve()
+    mend = f"Put them back, or move {str(folder)!r} away and give the run's command again, which makes it anew."
+    if not path.is_dir():
+        raise click.UsageError(f"{str(folder)!r} holds no {WEIGHTS}. {mend}")
+    try:
+        variables, digest = _restored(path)
+    except Exception as error:  # Orbax and TensorStore raise whatever their parts do.
+        raise click.UsageError(f"{str(path)!r} cannot be read ({reason(error)}). {mend}") from None
+    written = results.read(folder)["params_digest"], digest or tree_digest(variables)
+    if (tree_digest(variables.get("params")), tree_digest(variables)) != written:
+        raise click.UsageError(f"{str(path)!r} does not hold the numbers that were written. {mend}")
+    return variables
+
+
+def _restored(path: pathlib.Path) -> tuple[dict[str, Any], str | None]:
+    """What a folder of weights holds, and the digest that was kept with it."""
     with ocp.StandardCheckpointer(multiprocessing_options=BY_FIRST_HOST) as checkpointer:
-        path = (folder / WEIGHTS).resolve()
-        shapes = checkpointer.metadata(path).item_metadata.tree
+        about = checkpointer.metadata(path)
+        if about.item_metadata is None:
+            raise ValueError("what describes the arrays is missing or damaged")
+        shapes = about.item_metadata.tree
         target = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-        return checkpointer.restore(path, target)
+        return checkpointer.restore(path, target), (about.custom_metadata or {}).get(_DIGEST)
 
 
 def convolutions(config: Run, params: Any) -> dict[str, tuple[Grid, np.ndarray]]:

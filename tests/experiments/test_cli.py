@@ -19,6 +19,7 @@ SHARED = (
     "net",
     "data",
     "split",
+    "test-split",
     "data-dir",
     "download",
     "width",

@@ -1,6 +1,8 @@
 import dataclasses
+import io
 import json
 import shutil
+import sys
 
 import click
 import numpy as np
@@ -12,6 +14,7 @@ from experiments.config import configure
 from experiments.errors import FailedRun
 from experiments.nets import vgg
 from experiments.options import Options
+from experiments.run import progress as progress_module
 from experiments.run import results
 from experiments.run.checkpoint import tree_digest as params_digest
 from experiments.run.make import run
@@ -190,3 +193,48 @@ def test_plain_lines_where_there_is_no_terminal(capsys):
     assert len(lines) == 2 and "\x1b" not in "".join(lines)
     assert lines[0].startswith("[1/2] first: test accuracy 50.00% after 1 min 01 s")
     assert lines[1] == "[2/2] second: finished before"
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def lines_of(stream, monkeypatch, **environment):
+    """What is reported into a file or terminal under some variables of the environment."""
+    for name in ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in ({"TERM": "xterm"} | environment).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setattr(progress_module, "_BETWEEN_LINES", -1.0)
+    with Reporter(1, 10) as progress:
+        progress.begin("first", "one")
+        progress.advance(5, "1/2", 0.5, 0.25, 100)
+        progress.at(7, "layer 2 of 3")
+        progress.end(0.5, 61)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    "stream, environment",
+    [
+        (io.StringIO, {}),
+        (io.StringIO, {"FORCE_COLOR": "1"}),
+        (io.StringIO, {"TTY_COMPATIBLE": "1"}),
+        (Terminal, {"TERM": "dumb"}),
+        (Terminal, {"TERM": "unknown", "FORCE_COLOR": "1"}),
+    ],
+)
+def test_lines_and_no_frames_where_none_can_be_drawn(stream, environment, monkeypatch):
+    text = lines_of(stream(), monkeypatch, **environment)
+    lines = text.splitlines()
+    assert (
+        "\x1b" not in text and len(lines) == 3 and all(line.startswith("[1/1] first: ") for line in lines)
+    )
+    assert "epoch 1/2, loss 0.500" in lines[0] and "layer 2 of 3" in lines[1] and "50.00%" in lines[2]
+
+
+def test_a_bar_on_a_terminal(monkeypatch):
+    text = lines_of(Terminal(), monkeypatch)
+    assert "\x1b" in text and "[1/1] one" in text and text.count("first: ") == 1

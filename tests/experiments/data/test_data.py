@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+import types
 import zipfile
 
 import numpy as np
@@ -48,6 +49,14 @@ FILES = {
     "train/read me": b"clutter",
     "read me": b"clutter",
 }
+PASSED = tuple(
+    f"1 files {what} passed over, such as train/{first}"
+    for what, first in (
+        ("in hidden or system folders", ".hidden/1.png"),
+        ("in subfolders of a class", "a/nested/1.png"),
+        ("beside the folders of classes", "read me"),
+    )
+)
 
 
 def write(folder, files):
@@ -58,7 +67,7 @@ def write(folder, files):
 
 
 def check_four(loaded, name):
-    assert (loaded.name, loaded.class_names, loaded.notes) == (name, ("a", "b"), ())
+    assert (loaded.name, loaded.class_names, loaded.notes) == (name, ("a", "b"), PASSED)
     np.testing.assert_array_equal(loaded.train_images, FOUR[:3])
     np.testing.assert_array_equal(loaded.test_images, FOUR[3:])
     assert (loaded.train_labels.tolist(), loaded.test_labels.tolist()) == ([0, 0, 1], [1])
@@ -165,6 +174,7 @@ def test_changed_pictures_are_noted(tmp_path):
     assert loaded.notes == (
         "1 grey pictures given three channels",
         "2 pictures resampled to 32x32",
+        *PASSED,
     )
 
 
@@ -596,6 +606,12 @@ CORRUPTIONS = {
     "half": lambda content: content[: len(content) // 2],
     "without its end": lambda content: content[:-1],
     "flipped": lambda content: content.replace(FOUR[1, 0].tobytes(), bytes(96)),
+    "a password": lambda content: content.replace(
+        b"PK\x01\x02\x2d\x03\x2d\x00\x00", b"PK\x01\x02\x2d\x03\x2d\x00\x01"
+    ),
+    "another method": lambda content: content.replace(
+        b"PK\x01\x02\x2d\x03\x2d\x00\x00\x00\x00", b"PK\x01\x02\x2d\x03\x2d\x00\x00\x00\x63"
+    ),
     "no text": lambda content: content.replace(b'{"name"', b'["name"'),
 }
 
@@ -639,3 +655,82 @@ def test_sets_that_do_not_fit_together(changes, words):
     assert good.classes == 2
     with pytest.raises(ValueError, match=f"'set'.*{words}"):
         dataclasses.replace(good, **changes)
+
+
+def labelled(**labels):
+    """Splits of nine images with labels of their own."""
+    return {split: (pictures(9, seed), np.array(of)) for seed, (split, of) in enumerate(labels.items())}
+
+
+THREE, NONE = [0, 1, 2] * 3, [-1] * 9
+
+
+def test_a_test_split_without_labels_is_refused_before_anything_is_decoded(tmp_path, decoded):
+    """As of sets that are for competitions: the images to test on are published, and their classes are not."""
+    content = labelled(train=THREE, test=NONE, validation=THREE, more=THREE)
+    prepare(tmp_path, content=content)
+    with pytest.raises(
+        ValueError,
+        match="'tiny': image 0 of split 'test' has label -1, .*--test-split (validation|more) or (validation|more)",
+    ):
+        load("tiny", data_dir=str(tmp_path))
+    assert not decoded
+    for split in ("validation", "more"):
+        found = load("tiny", data_dir=str(tmp_path), test_split=split)
+        check_set(found, content, test=split)
+        assert (found.test_split, found.notes) == (split, ())
+    with pytest.raises(ValueError, match="'tiny' has no split 'valid'; it has .*validation"):
+        load("tiny", data_dir=str(tmp_path), test_split="valid")
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (
+            labelled(train=THREE, test=NONE),
+            "'test' has label -1, which is no class. .* --split development",
+        ),
+        (labelled(train=THREE, test=[*THREE[:8], -1]), "image 8 of split 'test' has label -1"),
+        (
+            labelled(train=NONE, test=THREE),
+            "'train' has label -1, .*wanted labels of all",
+        ),
+    ],
+)
+def test_labels_that_are_missing(tmp_path, content, words):
+    prepare(tmp_path, content=content)
+    with pytest.raises(ValueError, match=words):
+        load("tiny", data_dir=str(tmp_path))
+
+
+WEIGHT = {"weight": tfds.features.Scalar(np.int64)}
+
+
+@pytest.mark.parametrize("keys", [("image", "label", "weight"), (("image", "weight"), "label"),
+                                  ({"x": "image"}, {"y": "label", "z": "weight"})])  # fmt: skip
+def test_supervised_keys_of_more_than_image_and_label(tmp_path, keys):
+    content = {split: (*arrays, np.ones(9)) for split, arrays in labelled(train=THREE, test=THREE).items()}
+    names = ("image", "label", "weight")
+    prepare(tmp_path, features=FEATURES | WEIGHT, keys=names, content=content, supervised_keys=keys)
+    found = load("tiny", data_dir=str(tmp_path))
+    check_set(found, content)
+    assert found.notes == ("not read beside image and label: weight",)
+
+
+def test_supervised_keys_of_two_images_are_refused():
+    features, keys = FEATURES | {"mask": FEATURES["image"]}, (("image", "mask"), "label")
+    info = types.SimpleNamespace(supervised_keys=keys, features=features)
+    with pytest.raises(
+        ValueError, match="no image-classification.* supervised keys .*Wanted: one image and one"
+    ):
+        tfds_source._supervised("tiny", info)
+
+
+def test_a_record_that_is_damaged(tmp_path):
+    prepare(tmp_path)
+    file = tmp_path / "tiny/1.0.0" / SHARD
+    content = file.read_bytes()
+    middle = content.index(b"IHDR")
+    file.write_bytes(content[:middle] + b"\xff" * 60 + content[middle + 60 :])
+    with pytest.raises(ValueError, match="Split 'train' cannot be read: .*; prepare it again"):
+        load("tiny", data_dir=str(tmp_path))

@@ -94,6 +94,37 @@ def test_notes_count_over_pictures():
 
 RGBA = np.dstack([RGB, RGB[..., :1]])
 PICTURE, ALPHA = Image.fromarray(RGB), Image.fromarray(RGBA)
+PALETTE = PICTURE.convert("P")
+OPAQUE = "1 opaque alpha channels dropped"
+FULL, UNUSED = np.full((32, 32, 1), 255, np.uint8), (1, 2, 3)
+assert not (RGB == UNUSED).all(-1).any()
+
+
+@pytest.mark.parametrize(
+    "image, options",
+    [
+        (Image.fromarray(np.dstack([RGB, FULL])), {}),
+        (PICTURE, {"transparency": UNUSED}),
+    ],
+)
+def test_an_alpha_channel_that_is_opaque_everywhere_is_dropped(image, options):
+    np.testing.assert_array_equal(decoded(image, OPAQUE, **options), RGB)
+
+
+def test_the_same_of_grey_and_of_a_palette():
+    grey = np.broadcast_to(RGB[..., :1], RGB.shape)
+    two = Image.fromarray(np.dstack([RGB[..., :1], FULL]))
+    np.testing.assert_array_equal(decoded(two, GREY, OPAQUE), grey)
+    np.testing.assert_array_equal(
+        decoded(PALETTE, OPAQUE, transparency=bytes([255] * 256)), np.asarray(PALETTE.convert("RGB"))
+    )
+
+
+def test_one_pixel_that_is_not_is_enough_to_refuse():
+    almost = np.dstack([RGB, FULL])
+    almost[5, 7, 3] = 254
+    with pytest.raises(ValueError, match="has an alpha channel"):
+        Decoder()(encode(Image.fromarray(almost)), "a.png")
 
 
 @pytest.mark.parametrize(
@@ -102,8 +133,8 @@ PICTURE, ALPHA = Image.fromarray(RGB), Image.fromarray(RGBA)
         (encode(ALPHA), r"has an alpha channel \(mode RGBA\); flatten it"),
         (encode(ALPHA, "WEBP", lossless=True), r"has an alpha channel \(mode RGBA\)"),
         (encode(ALPHA.convert("LA")), r"has an alpha channel \(mode LA\)"),
-        (encode(PICTURE.convert("P"), transparency=3), r"has an alpha channel \(mode P\)"),
-        (encode(PICTURE, transparency=(1, 2, 3)), r"has an alpha channel \(mode RGB\)"),
+        (encode(PALETTE, transparency=PALETTE.getpixel((0, 0))), r"has an alpha channel \(mode P\)"),
+        (encode(PICTURE, transparency=tuple(RGB[0, 0].tolist())), r"has an alpha channel \(mode RGB\)"),
         (encode(PICTURE.convert("CMYK"), "JPEG"), "is in mode CMYK; convert it to RGB"),
         (encode(Image.fromarray(RGB[..., 0].astype(np.uint16) * 257)), "is in mode I;16; convert"),
         (encode(PICTURE.convert("F"), "TIFF"), "is in mode F; convert"),

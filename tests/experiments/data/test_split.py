@@ -1,5 +1,6 @@
 """The development split: part of the published training set, and nothing of the published test set."""
 
+import dataclasses
 import json
 import shutil
 import sys
@@ -195,3 +196,33 @@ def test_the_option_is_said_again_and_reaches_the_data_set(tmp_path, monkeypatch
     options = options_module.Options("npy:x", None, False, tmp_path, 1.0, {"split": None})
     options.load()
     assert seen["split"] == "full" and options.arguments == "--data npy:DIR"
+
+
+def test_images_to_test_on_can_be_others(tmp_path):
+    """A run tells of it, is called otherwise, and what was written as arrays is read as the same."""
+    content = test_data.labelled(train=[0, 1, 2] * 3, test=[-1] * 9, validation=[2, 1, 0] * 3)
+    test_data.prepare(tmp_path, content=content)
+    found = data.load("tiny", data_dir=str(tmp_path), test_split="validation")
+    options = {"variant": "baseline", "epochs": 1, "batch": 8, "width": 0.25}
+    run, _ = configure(found, **options)
+    assert run.flat()["test_split"] == "validation" and "(tested on validation)" in run.how
+    other, _ = configure(dataclasses.replace(found, test_split=""), **options)
+    assert "test_split" not in other.flat() and run.name != other.name
+    folder = write_arrays(found, tmp_path / "arrays")
+    test_arrays.same(data.load(f"npy:{folder}", test_split="validation"), found)
+    for read, split, words in (
+        (f"npy:{folder}", "", "not those of a split 'test'; give --test-split validation"),
+        ("digits", "validation", "'digits' .* not those of a split 'validation'; leave --test-split out"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            data.load(read, test_split=split)
+    assert data.load(f"npy:{folder}", split="development").test_split == ""
+
+
+def test_images_to_test_on_that_cannot_be():
+    for split, words in (
+        ("train", "is 'train', on which networks are trained"),
+        ("dev", "give one of them"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            foresee("tiny", test_split=split, split="full" if split == "train" else "development")

@@ -10,21 +10,25 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import cli
+from experiments import cli, train
+from experiments.data import Dataset
+from experiments.data.arrays import write_arrays
 from experiments.inspect.__main__ import main
 from experiments.inspect.networks import read_config
 from experiments.inspect.pictures import SETTINGS
 from experiments.nets import vgg
+from experiments.run import weights as weights_module
+from experiments.run.weights import load_weights, save_weights
 from lgnn_jax.inspect import SMALL, FeatureVisualisation, visualise
 from tests.experiments.conftest import WHOLE_TOO
 
 
-def command(arguments, monkeypatch, capsys):
+def command(arguments, monkeypatch, capsys, called=main):
     """Exit code and lines on standard output and error."""
-    monkeypatch.setattr(sys, "argv", ["inspect", *map(str, arguments)])
+    monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
     code = 0
     try:
-        cli.start(main)
+        cli.start(called)
     except SystemExit as stopped:
         code = stopped.code
     out, err = capsys.readouterr()
@@ -127,3 +131,97 @@ def test_wrong_input_is_one_line(options, words, finished, tmp_path, monkeypatch
     code, _, lines = command(arguments, monkeypatch, capsys)
     assert code == 2 and lines[-1].startswith("error: ") and words in lines[-1]
     assert "Traceback" not in "".join(lines)
+
+
+FEW = ("--width", 0.0625, "--epochs", 1, "--batch", 8)
+
+
+def noise(tested, **about):
+    """A set of three classes with so many test images of each."""
+    labels = np.repeat(np.arange(3, dtype=np.int32), tested)
+    images = np.random.default_rng(0).integers(0, 256, (24 + len(labels), 32, 32, 3), dtype=np.uint8)
+    of = np.arange(24, dtype=np.int32) % 3
+    return Dataset("noise", images[:24], of, images[24:], labels, ("ant", "bee", "cat"), **about)
+
+
+def test_the_smallest_set_that_trains_can_be_inspected(shallow, tmp_path, monkeypatch, capsys):
+    """Two test images of a class, fewer in all than figures show; and superclasses of which one has no class."""
+    about = {"superclass_names": ("insect", "fish", "mammal"), "superclass_of": (0, 0, 2)}
+    folder = write_arrays(noise((2, 2, 2), **about), tmp_path / "noise")
+    options = [*FEW, "--data", f"npy:{folder}", "--out", tmp_path]
+    code, lines, errors = command(options, monkeypatch, capsys, train.main)
+    assert code == 0, errors
+    options = [lines[-1], "--pictures", "none", "--data", f"npy:{folder}", "--out", tmp_path / "seen"]
+    code, _, errors = command(options, monkeypatch, capsys)
+    assert code == 0, errors
+    assert "Superclasses: insect, mammal." in (tmp_path / "seen/topography.md").read_text()
+    assert (tmp_path / "seen/atlas.html").exists() and (tmp_path / "seen/top_images.png").exists()
+
+
+@pytest.mark.parametrize(
+    "tested, words", [((2, 1, 3), "too few test images of bee (1);"), ((0, 2, 1), "of ant (0), cat (1);")]
+)
+def test_what_could_not_be_measured_is_neither_trained_nor_inspected(
+    tested, words, finished, tmp_path, monkeypatch, capsys
+):
+    """It would else fail when training is over."""
+    data = noise(tested)
+    folder = write_arrays(data, tmp_path / "noise")
+    monkeypatch.setattr(train, "Trainer", None)
+    options = [*FEW, "--data", f"npy:{folder}", "--out", tmp_path]
+    code, _, errors = command(options, monkeypatch, capsys, train.main)
+    assert code == 2 and words in errors[-1] and "need 2 of every class" in errors[-1]
+    run = shutil.copytree(finished[2]["constant"][0], tmp_path / "run")
+    config = json.loads((run / "config.json").read_text()) | {"data": "noise", "data_digest": data.digest}
+    (run / "config.json").write_text(json.dumps(config))
+    code, _, errors = command([run, "--data", f"npy:{folder}"], monkeypatch, capsys)
+    assert code == 2 and words in errors[-1]
+    code, _, errors = command([*options, "--split", "development"], monkeypatch, capsys, train.main)
+    assert code == 2 and "ant (1), bee (1), cat (1);" in errors[-1] and "15 training images" in errors[-1]
+
+
+def damaged(folder, kind):
+    """Does something to a run's weights."""
+    weights = folder / "weights"
+    if kind == "missing":
+        shutil.rmtree(weights)
+    elif kind == "empty":
+        shutil.rmtree(weights)
+        weights.mkdir()
+    elif kind == "without metadata":
+        (weights / "_METADATA").unlink()
+    elif kind == "cut":
+        largest = max(weights.rglob("*"), key=lambda file: file.stat().st_size)
+        largest.write_bytes(largest.read_bytes()[:100])
+    else:
+        part, leaf = {"a weight": ("params", "kernel"), "a statistic": ("batch_stats", "mean")}[kind]
+        variables = load_weights(folder)
+        found = [
+            array
+            for path, array in jax.tree_util.tree_leaves_with_path(variables[part])
+            if leaf in str(path[-1])
+        ]
+        found[-1].reshape(-1).view(np.uint32)[0] ^= 1
+        digest = weights_module._restored(weights)[1]
+        with pytest.MonkeyPatch.context() as patch:  # As if a bit had flipped on the disk.
+            patch.setattr(weights_module, "tree_digest", lambda _: digest)
+            save_weights(folder, variables)
+
+
+@pytest.mark.parametrize(
+    "kind, words",
+    [
+        ("missing", "holds no weights"),
+        ("empty", "weights' cannot be read"),
+        ("without metadata", "weights' cannot be read (ValueError: what describes the arrays"),
+        ("cut", "weights' "),
+        ("a weight", "weights' does not hold the numbers that were written"),
+        ("a statistic", "weights' does not hold the numbers that were written"),
+    ],
+)
+def test_weights_that_are_not_those_of_the_run(kind, words, finished, tmp_path, monkeypatch, capsys):
+    folder = shutil.copytree(finished[2]["constant"][0], tmp_path / "run")
+    damaged(folder, kind)
+    code, _, errors = command([folder, "--pictures", "none"], monkeypatch, capsys)
+    assert code == 2 and errors[-1].startswith("error: ") and words in errors[-1]
+    assert "move" in errors[-1] and "makes it anew" in errors[-1] and "Traceback" not in "".join(errors)
