@@ -12,7 +12,7 @@ from lgnn_jax import _smoothing
 # starts its devices, and by the processes that tests start.
 FAST = ["--xla_backend_optimization_level=0"]
 # On a busy machine eight devices may wait for each other for longer than the 40 seconds after which XLA aborts.
-if jax.__version_info__ >= (0, 7):
+if jax.__version_info__ >= (0, 10):
     FAST.append("--xla_cpu_collective_call_terminate_timeout_seconds=600")
 if jax.__version_info__ < (0, 12):
     FAST.append("--xla_cpu_use_fusion_emitters=false")
