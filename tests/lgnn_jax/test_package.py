@@ -70,8 +70,7 @@ def test_inspect_without_its_extra_says_what_to_install(missing):
 def test_the_readmes_examples_run():
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert blocks
-    for block in blocks:
-        printed = python(block).stdout
+    printed = "".join(python(block).stdout for block in blocks)
     assert "conv/kernel" in printed and "8x8 on axis -1" in printed
 
 
