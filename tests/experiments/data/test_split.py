@@ -178,7 +178,7 @@ def test_the_option_from_training_to_figures(tmp_path, monkeypatch, capsys):
 
     small = ("--width", "0.0625", "--epochs", 1, "--out", tmp_path)
     run = tmp_path / command(train.main, *small, "--split", "development").split("/")[-1]
-    assert run.name.startswith("digits-development-") and read_config(run).split == "development"
+    assert run.name.startswith("digits-development-") and read_config(run).data.split == "development"
     assert json.loads((run / "summary.json").read_text())["test_examples"] == 143
     out = command(inspect, run, "--pictures", "none", "--out", tmp_path / "seen")
     assert "digits (development split)" in (tmp_path / "seen/topography.md").read_text(), out
