@@ -57,6 +57,7 @@ def run(
       Stopped: If a signal asks for it; the state is on disk.
       Taken: If another process makes it and ``wait`` is False.
       click.UsageError: If the folder is of another run.
+      ValueError: If a class has too few test images for the summary.
     """
     config = dataclasses.replace(trainer.config, seed=seed)
     folder = out / config.name
@@ -78,6 +79,7 @@ def _finished(folder: pathlib.Path, config: Run) -> bool:
 
 def _make(trainer: Trainer, config: Run, folder: pathlib.Path, report: Reporter, every: float) -> None:
     """Makes a run, or what is left of it, in a folder that is held."""
+    trainer.placed.check_tested()
     report.begin(config.name, f"{config.method.name} s{config.seed}")
     if hosts.first():
         origin.sign(folder)

@@ -177,7 +177,10 @@ def replicated_evaluation(module: nn.Module) -> Callable[..., Any]:
 
 
 class PlacedData:
-    """A data set on some devices of this process, or on all of them, placed there once."""
+    """A data set on some devices of this process, or on all of them, placed there once.
+
+    ``check_tested`` is that of the set, for what makes whole runs.
+    """
 
     def __init__(self, data: Dataset, devices: Sequence[jax.Device] | None = None):
         self.devices = tuple(jax.local_devices() if devices is None else devices)
@@ -185,6 +188,7 @@ class PlacedData:
         mean, deviation = data.statistics()
         statistics = (np.float32(mean), np.float32(deviation))
         self.classes, self.superclass_of = data.classes, data.superclasses[1]
+        self.check_tested = data.check_tested
         self.train_examples, self.test_examples = len(data.train_labels), len(data.test_labels)
         train, test = (images.reshape(len(images), -1) for images in (data.train_images, data.test_images))
         self.train = self.replicate(Images(train, data.train_labels, *statistics))

@@ -192,7 +192,8 @@ def run_together(program: Together, out: pathlib.Path, say: Callable[[str], obje
     They are not checkpointed. One whose loss is not finite has no summary; the others go on.
 
     Raises:
-      ValueError: If one of them is finished; nothing is touched then.
+      ValueError: If one of them is finished, or a class has too few test images for their summaries; nothing is
+        touched then.
       Taken: If another process makes one of them.
       click.UsageError: If a folder is of another run.
 
@@ -205,6 +206,7 @@ def run_together(program: Together, out: pathlib.Path, say: Callable[[str], obje
       The folders of those that are finished.
     """
     started = time.monotonic()
+    program.placed.check_tested()
     folders = [out / config.name for config in program.configs]
     for config, folder in zip(program.configs, folders, strict=True):
         results.check_folder(folder, config)

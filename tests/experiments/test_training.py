@@ -5,6 +5,7 @@ import shutil
 import sys
 
 import click
+import jax
 import numpy as np
 import pytest
 from rich.console import Console
@@ -20,6 +21,7 @@ from experiments.run.checkpoint import tree_digest as params_digest
 from experiments.run.make import run
 from experiments.run.progress import Reporter
 from experiments.run.step import PlacedData, Trainer
+from experiments.run.together import Together, run_together
 from experiments.run.weights import convolutions, load_weights, natural
 from experiments.study import figures, tables
 from experiments.study.study import comparison
@@ -127,6 +129,24 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_what_is_there(shallow
         run(trainer, 0, tmp_path, progress)
     folder = tmp_path / config.name
     assert (folder / "config.json").exists() and not (folder / "summary.json").exists()
+
+
+def test_a_set_of_which_no_summary_can_be_is_refused_before_the_first_step(shallow, tmp_path):
+    digits = datasets.load("digits")
+    kept = np.flatnonzero(digits.test_labels != 7)
+    data = dataclasses.replace(
+        digits, test_images=digits.test_images[kept], test_labels=digits.test_labels[kept]
+    )
+    config, _ = configure(data, variant="constant", **SMALL)
+    placed = PlacedData(data, jax.local_devices()[:1])
+    with Reporter(1, 1, Console(quiet=True)) as progress:
+        for make in (
+            lambda: run(Trainer(config, PlacedData(data)), 0, tmp_path, progress),
+            lambda: run_together(Together([config], placed), tmp_path, progress.say),
+        ):
+            with pytest.raises(ValueError, match="too few test images of 7 .0.; .* need 2 of every class"):
+                make()
+    assert not list(tmp_path.rglob("*.json"))
 
 
 @pytest.mark.parametrize("left", ["config.json", "summary.json"])

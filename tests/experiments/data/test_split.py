@@ -178,7 +178,7 @@ def test_the_option_from_training_to_figures(tmp_path, monkeypatch, capsys):
 
     small = ("--width", "0.0625", "--epochs", 1, "--out", tmp_path)
     run = tmp_path / command(train.main, *small, "--split", "development").split("/")[-1]
-    assert run.name.startswith("digits-development-") and read_config(run).split == "development"
+    assert run.name.startswith("digits-development-") and read_config(run).data.split == "development"
     assert json.loads((run / "summary.json").read_text())["test_examples"] == 143
     out = command(inspect, run, "--pictures", "none", "--out", tmp_path / "seen")
     assert "digits (development split)" in (tmp_path / "seen/topography.md").read_text(), out
@@ -186,9 +186,9 @@ def test_the_option_from_training_to_figures(tmp_path, monkeypatch, capsys):
 
 
 def test_the_option_is_said_again_and_reaches_the_data_set(tmp_path, monkeypatch):
-    seen = {}
+    seen, digits = {}, data.load("digits")
     monkeypatch.setattr(
-        options_module.datasets, "load", lambda source, **options: seen.update(options) or test_arrays.SET
+        options_module.datasets, "load", lambda source, **options: seen.update(options) or digits
     )
     options = options_module.Options("npy:x", None, False, tmp_path, 1.0, {"split": "development"})
     options.load()
@@ -196,6 +196,11 @@ def test_the_option_is_said_again_and_reaches_the_data_set(tmp_path, monkeypatch
     options = options_module.Options("npy:x", None, False, tmp_path, 1.0, {"split": None})
     options.load()
     assert seen["split"] == "full" and options.arguments == "--data npy:DIR"
+    options = options_module.Options("npy:x", None, False, tmp_path, 1.0, {"test_split": "validation"})
+    options.load()
+    assert (
+        seen["test_split"] == "validation" and options.arguments == "--data npy:DIR --test-split validation"
+    )
 
 
 def test_images_to_test_on_can_be_others(tmp_path):
