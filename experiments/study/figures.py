@@ -114,9 +114,6 @@ def compare(study: Study, data: Dataset) -> None:
 
 def _draw_preferences(networks: dict[str, tuple[Run, Any]], data: Dataset, out: pathlib.Path) -> None:
     """Which classes the units of the last two layers prefer, as trained and arranged afterwards."""
-    if np.bincount(data.test_labels, minlength=data.classes).min() < 2:
-        _log.info("preferences.png needs two test images of every class; it is left out")
-        return
     placed, groups = PlacedData(data), data.superclass_of or None
     shown: dict[str, dict[str, np.ndarray]] = {}
     grids = {}
