@@ -128,7 +128,7 @@ def _arrange(matrix: jax.Array, grid: Grid, start: jax.Array | None, key: jax.Ar
             return descend(values, grid, order, alive, sigma, jnp.int32(_rounds(grid.units))), None
 
         order, _ = lax.scan(level, start[0], sigmas)
-        live = alive.sum().astype(jnp.int32)
+        live = alive.sum(dtype=jnp.int32)
         order = anneal(values, grid, order, live, start[1], _TEMPERATURES, _steps(grid.units))
         order = descend(values, grid, order, alive, one, jnp.int32(_FINAL))
         return order, objective(values, grid, order)
@@ -144,4 +144,4 @@ def _rounds(units: int) -> int:
 
 def _steps(units: int) -> int:
     """Steps of annealing: about a second of them on a CPU, more where there are very many units."""
-    return min(4 * units**2, 2**14, max(2**11, 2**21 // units))
+    return min(units**3, 2**14, max(2**11, 2**21 // units))

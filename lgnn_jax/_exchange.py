@@ -25,7 +25,7 @@ def standardised(matrix: jax.Array, alive: jax.Array) -> jax.Array:
     The objective changes by a constant and a factor, and its rounding is that of the differences that count.
     """
     pairs = alive[:, None] & alive[None] & ~jnp.eye(len(matrix), dtype=bool)
-    count = jnp.maximum(pairs.sum(), 1).astype(matrix.dtype)
+    count = jnp.maximum(pairs.sum(dtype=matrix.dtype), 1)
     shifted = jnp.where(pairs, matrix - jnp.where(pairs, matrix, 0).sum() / count, 0)
     std = jnp.sqrt((shifted * shifted).sum() / count)
     return (shifted + shifted.T) / (2 * jnp.where(std > 0, std, 1))
@@ -126,7 +126,7 @@ def descend(
     """
     near = neighbourhood(grid, sigma)
     units = jnp.arange(grid.units, dtype=jnp.int32)
-    lives = units < alive.sum()
+    lives = units < alive.sum(dtype=jnp.int32)
     allowed = lives[:, None] & lives[None]
     tolerance = 1e-5 * near.matrix.sum(1).max()
 
@@ -141,12 +141,12 @@ def descend(
     def step(state: _State) -> _State:
         pairs = paired(state)
         first = pairs & (units < state.partner)
-        rank = jnp.where(first, -state.gain, jnp.inf).argsort().argsort()
+        rank = jnp.where(first, -state.gain, jnp.inf).argsort().argsort().astype(jnp.int32)
         first &= rank < state.most
         chosen = pairs & (first | first[state.partner])
         order = state.order[jnp.where(chosen, state.partner, units)]
         own, partner, gain = look(order)
-        count = first.sum().astype(jnp.int32)
+        count = first.sum(dtype=jnp.int32)
         accepted = ((own - state.own).sum() > 2 * tolerance) | (count == 1)
         kept = _State(order, own, partner, gain, jnp.full_like(state.most, grid.units), state.rounds + 1)
         less = state._replace(most=count // 2, rounds=state.rounds + 1)
