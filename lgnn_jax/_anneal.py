@@ -53,10 +53,9 @@ def anneal(
     flat, units = values.reshape(-1), grid.units
     places = jnp.arange(units, dtype=jnp.int32)
     key, shuffle = jax.random.split(key)
-    drawn = jax.random.uniform(shuffle, (units,))
-    slots = (
-        jnp.where(places < live, drawn, 2).argsort().astype(jnp.int32)
-    )  # Live positions in random order.
+    drawn = jax.random.uniform(shuffle, (units,), jnp.float32)
+    # Live positions in random order.
+    slots = jnp.where(places < live, drawn, 2).argsort().astype(jnp.int32)
     offsets = jnp.arange(1, units // 2 + 1, dtype=jnp.int32)
     ring = jnp.maximum(live, 1).astype(jnp.int32)
     used = offsets <= live // 2
@@ -78,9 +77,9 @@ def anneal(
 
         gain = pull(p, rows[1], rows[0]) + pull(q, rows[0], rows[1])
         gain += 2 * at(flat, u * units + v) * at(between, p * units + q)
-        temperature = first * (last / first) ** (i.astype(values.dtype) / steps)
-        luck = jax.random.exponential(jax.random.fold_in(key, i), gain.shape, values.dtype)
-        accepted = used & (gain > -temperature * luck)
+        temperature = first * (last / first) ** (jnp.asarray(i, values.dtype) / steps)
+        luck = jax.random.exponential(jax.random.fold_in(key, i), gain.shape, jnp.float32)
+        accepted = used & (gain > -temperature * luck.astype(values.dtype))
         p, q = jnp.where(accepted, p, units), jnp.where(accepted, q, units)
         return order.at[p].set(v, mode="drop").at[q].set(u, mode="drop")
 
