@@ -222,6 +222,17 @@ class Ties:
         Raises:
           ValueError: If a similarity is of no layer or does not fit, or layers of one group are on different
             grids.
+
+        Example:
+          >>> import jax.numpy as jnp
+          >>> from lgnn_jax import ConvLayout, Ties, reorder, topography
+          >>> params = {"conv": {"kernel": jnp.arange(36.0).reshape(3, 3, 1, 4) % 7, "bias": jnp.zeros(4)}}
+          >>> tied = Ties.of(params, [[("conv/kernel", -1), ("conv/bias", 0)]])
+          >>> similarities = {"conv/kernel": topography.cosines(params["conv"]["kernel"])}
+          >>> orders = tied.orders(similarities, ConvLayout().layers(params))
+          >>> sorted(orders["conv/kernel"].tolist())
+          [0, 1, 2, 3]
+          >>> params = reorder(params, tied, orders)
         """
         of_group: dict[int, list[Layer]] = {}
         whole = {self.find(layer.path): layer for layer in layers}
