@@ -70,7 +70,12 @@ class Program(NamedTuple):
         if name not in _CALLS:
             self.read.update(*(operand.leaves or () for operand in operands))
         empty = any(0 in shape for shape in (*shapes, *(operand.shape for operand in operands)))
-        results = rule(call) if rule is not None and not empty else None
+        results = None
+        if rule is not None and not empty:
+            try:
+                results = rule(call)
+            except (AttributeError, KeyError):  # Parameters that another JAX calls otherwise: not followed.
+                results = None
         if results is None:
             results = call.unknown()
         return [Value(tuple(axes), leaves) for axes in results]
@@ -453,7 +458,10 @@ def _while(call: _Call) -> Results:
 
 def _scan(call: _Call) -> Results:
     params = call.params
-    consts, carries = params["num_consts"], params["num_carry"]
+    if "ft_in" in params:  # Of JAX 0.12.
+        consts, carries, _ = map(len, params["ft_in"].unpack())
+    else:
+        consts, carries = params["num_consts"], params["num_carry"]
     carry = _carried(call, call.operands[consts : consts + carries])
     slices = []
     for value in call.operands[consts + carries :]:

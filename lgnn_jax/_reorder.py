@@ -219,20 +219,22 @@ def _signature(moves: Sequence[tuple[Member, int, Order]]) -> tuple[Any, ...]:
 
 
 def _permuted(leaf: Any, moves: Sequence[tuple[Member, int, Order]]) -> Any:
-    numpy = isinstance(leaf, np.ndarray)
-    new = leaf
+    """A leaf with every order applied along its axis; of NumPy if it was."""
+    traced = any(isinstance(x, jax.core.Tracer) for x in (leaf, *(order for _, _, order in moves)))
+    if traced or not getattr(leaf, "is_fully_addressable", True):
+        return _taken(leaf, moves, jnp)
+    new = _taken(np.asarray(leaf), moves, np)  # Compiles nothing, where JAX would for every shape.
+    if not isinstance(leaf, jax.Array):
+        return new
+    return jax.device_put(new, leaf.sharding) if leaf.committed else jnp.asarray(new)
+
+
+def _taken(leaf: Any, moves: Sequence[tuple[Member, int, Order]], xp: Any) -> Any:
     for member, units, order in moves:
-        xp: Any = np if numpy and not isinstance(order, jax.core.Tracer) else jnp
         before, after = xp.arange(member.before), xp.arange(member.after)
         places = (before[:, None, None] * units + xp.asarray(order)[None, :, None]) * member.after
-        new = xp.take(new, (places + after[None, None, :]).ravel(), axis=member.axis)
-    if (
-        isinstance(leaf, jax.Array)
-        and not isinstance(new, jax.core.Tracer)
-        and getattr(leaf, "committed", False)
-    ):
-        new = jax.device_put(new, leaf.sharding)
-    return new
+        leaf = xp.take(leaf, (places + after[None, None, :]).ravel(), axis=member.axis)
+    return leaf
 
 
 def _check(ties: Ties, names: Sequence[str], old: Sequence[Any], new: Sequence[Any]) -> None:

@@ -209,7 +209,8 @@ class Ties:
         """One order a group that puts similar units near each other on the layers' grid.
 
         Args:
-          similarities: Of layers by path, each ``(units, units)``. A group's is the mean of those given.
+          similarities: Of layers by path, each ``(units, units)``. A group's is the mean of those given, of two
+            units over the layers in which both are alive.
           layers: The layout, such as ``ConvLayout().layers(params)``. Paths may lack what comes before them in
             the traced tree (``params/``).
           start: Orders to begin with by path, as :func:`lgnn_jax.arrange` takes one.
@@ -222,6 +223,17 @@ class Ties:
         Raises:
           ValueError: If a similarity is of no layer or does not fit, or layers of one group are on different
             grids.
+
+        Example:
+          >>> import jax.numpy as jnp
+          >>> from lgnn_jax import ConvLayout, Ties, reorder, topography
+          >>> params = {"conv": {"kernel": jnp.arange(36.0).reshape(3, 3, 1, 4) % 7, "bias": jnp.zeros(4)}}
+          >>> tied = Ties.of(params, [[("conv/kernel", -1), ("conv/bias", 0)]])
+          >>> similarities = {"conv/kernel": topography.cosines(params["conv"]["kernel"])}
+          >>> orders = tied.orders(similarities, ConvLayout().layers(params))
+          >>> sorted(orders["conv/kernel"].tolist())
+          [0, 1, 2, 3]
+          >>> params = reorder(params, tied, orders)
         """
         of_group: dict[int, list[Layer]] = {}
         whole = {self.find(layer.path): layer for layer in layers}
@@ -254,7 +266,7 @@ class Ties:
                         f"The similarity of {path!r} must be ({units}, {units}), one row a unit, got {value.shape}."
                     )
             order = arrange(
-                np.mean(list(mine.values()), axis=0),
+                _mean(list(mine.values())),
                 members[0].grid,
                 start=next((starts[path] for path in paths if path in starts), None),
                 key=None if key is None else jax.random.fold_in(key, at),
@@ -272,6 +284,13 @@ class Ties:
             ):
                 return at
         return None
+
+
+def _mean(similarities: Sequence[np.ndarray]) -> np.ndarray:
+    """The mean of similarities; a unit that is dead in all of them, with 0 on the diagonal, stays so."""
+    alive = [np.diagonal(each) > 0 for each in similarities]
+    both = sum(np.outer(each, each).astype(int) for each in alive)
+    return np.sum(similarities, axis=0) / np.maximum(both, 1)
 
 
 def ties(apply: Callable[..., Any], params: Any, *inputs: Any) -> Ties:

@@ -106,6 +106,24 @@ def test_a_recurrent_kernel_is_tied_along_both_axes():
     assert {("r", 0, 1, 1), ("r", 1, 1, 1)} < shape(found)[0]
 
 
+LOOPS = {
+    "while": lambda step, h: lax.while_loop(lambda c: c[0] < 3, lambda c: (c[0] + 1, step(c[1])), (0, h))[
+        1
+    ],
+    "fori": lambda step, h: lax.fori_loop(0, 3, lambda _, h: step(h), h),
+    "scan": lambda step, h: lax.scan(lambda h, _: (step(h), None), h, length=3)[0],
+}
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_what_a_loop_gives_back_is_tied_to_what_it_takes(name):
+    def apply(p, x):
+        return LOOPS[name](lambda h: jnp.tanh(h @ p["r"]), x @ p["w"]) @ p["v"]
+
+    found = check(apply, params(w=(3, UNITS), r=(UNITS, UNITS), v=(UNITS, 2)), X, groups=1)
+    assert shape(found) == [{("w", 1, 1, 1), ("r", 0, 1, 1), ("r", 1, 1, 1), ("v", 0, 1, 1)}]
+
+
 def test_a_scan_ties_the_layers_that_it_stacks_alike():
     def apply(p, x):
         def step(h, layer):
@@ -176,6 +194,33 @@ def test_what_cannot_be_followed_keeps_its_order_and_says_why(name):
     operation, reason = KEPT[name]
     found = check(around(operation), small(), X, groups=0)
     assert re.search(reason, reasons(found)["w", 1]), reasons(found)
+
+
+@pytest.mark.parametrize("seed", range(3, 9))
+def test_operations_one_after_another(seed):
+    """Whatever ties a chain of operations has, permuting along them changes nothing."""
+    generator = np.random.default_rng(seed)
+    known = {**FOLLOWED, **{name: operation for name, (operation, _) in KEPT.items()}}
+    known = [known[name] for name in sorted(known) if "16" not in name]
+
+    def apply(p, x):
+        for layer in range(3):
+            x = x @ p[f"w{layer}"] + p[f"b{layer}"]
+            for at in chosen[layer]:
+                new = known[at](x, {"b": p[f"b{layer}"]})
+                x = new if new.shape == x.shape else x
+        return x
+
+    chosen = generator.integers(len(known), size=(3, 2))
+    widths = (3, UNITS, UNITS, UNITS)
+    tree = params(
+        seed,
+        **{f"w{layer}": (widths[layer], widths[layer + 1]) for layer in range(3)},
+        **{f"b{layer}": (UNITS,) for layer in range(3)},
+    )
+    found = ties(apply, tree, X)
+    new = reorder(tree, found, permutations(found, seed), check=False)
+    assert change(apply, tree, new, X) < 2e-5
 
 
 def test_units_that_are_results_or_not_read_keep_their_order():
@@ -276,11 +321,11 @@ def _numbers(ndim):
 
 def test_a_decoder_unflattens_units():
     def apply(p, x):
-        x = jnp.tanh(x[:, 0] @ p["dense"]).reshape(-1, 2, 2, 8)
+        x = jnp.tanh(x[:, 0] @ p["dense"] + p["bias"]).reshape(-1, 2, 2, 8)
         return conv(x, p["a"]).mean((1, 2))
 
-    found = check(apply, params(dense=(3, 32), a=(3, 3, 8, 4)), X, groups=1)
-    assert shape(found) == [{("dense", 1, 4, 1), ("a", 2, 1, 1)}]
+    found = check(apply, params(dense=(3, 32), bias=(32,), a=(3, 3, 8, 4)), X, groups=1)
+    assert shape(found) == [{("dense", 1, 4, 1), ("bias", 0, 4, 1), ("a", 2, 1, 1)}]
 
 
 def test_embeddings_are_looked_up_in_their_order():
