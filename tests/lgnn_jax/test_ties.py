@@ -519,6 +519,18 @@ def test_one_order_serves_all_layers_of_a_group(monkeypatch):
     assert (calls[-1][0] == one).all() and calls[-1][2:] == (None, None)
 
 
+def test_a_unit_that_is_dead_in_one_layer_of_a_group_counts_in_the_others():
+    draw = np.random.default_rng(0)
+    one, two = (np.corrcoef(draw.standard_normal((4, 9))) for _ in range(2))
+    both = (one + two) / 2
+    one[1] = one[:, 1] = 0  # Dead in one, and dead in both.
+    one[3] = one[:, 3] = two[3] = two[:, 3] = 0
+    wanted = both.copy()
+    wanted[1], wanted[:, 1] = two[1], two[:, 1]
+    wanted[3] = wanted[:, 3] = 0
+    np.testing.assert_allclose(_ties._mean([one, two]), wanted)
+
+
 def test_layers_that_keep_their_order_or_have_no_similarity_are_left_out():
     layers = (
         Layer("a/kernel", Grid((4,)), -1),
