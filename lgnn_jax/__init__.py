@@ -2,6 +2,7 @@
 
 from lgnn_jax import topography
 from lgnn_jax._arrange import arrange
+from lgnn_jax._fitted import fitted_score
 from lgnn_jax._grid import Grid, distances, grid_shape, neighbours
 from lgnn_jax._layout import ConvLayout, Layer
 from lgnn_jax._neighbourhood import HeatKernel, Window, largest_sigma
@@ -22,6 +23,7 @@ __all__ = [
     "arrange",
     "decreasing_sigma",
     "distances",
+    "fitted_score",
     "grid_shape",
     "largest_sigma",
     "lgnn",

@@ -1,4 +1,4 @@
-"""From how alike units are to where they sit on a grid: a search by exchanging many pairs at once."""
+"""From how alike units are to where they sit on a grid."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from lgnn_jax._anneal import anneal
 from lgnn_jax._dtypes import at_least_float32
 from lgnn_jax._exchange import descend, live_first, objective, spectral, standardised
 from lgnn_jax._grid import Grid, check_grid
 from lgnn_jax._tree import unboxed
 from lgnn_jax.topography._similarity import as_similarity
 
-_ROUNDS = 50  # Exchanges of many pairs at once at one sigma, at most.
-_FINAL = 10_000  # The same at a sigma of one step, which ends by itself.
-_LEVELS = 4  # Sigmas for every halving.
+_LEVELS = 2  # Sigmas for every halving.
+_TEMPERATURES = 0.7, 0.05  # In stds of the similarities.
+_FINAL = 10_000  # Exchanges at a sigma of one step, at most; they end by themselves.
 _STARTS = 4
 
 
@@ -33,9 +34,10 @@ def arrange(
     """An order of the units on a grid that puts those that are alike next to each other.
 
     It maximises ``sum_{i<j} s[order[i], order[j]] * exp(-d_ij^2 / 2)`` over pairs of positions, where ``d``
-    are :func:`distances` on the grid. Pairs of units change places as long as that gains anything, many
-    disjoint pairs at once: first for wide neighbourhoods, whose sigma then shrinks from a quarter of the
-    grid to one step. The result is a local optimum: no exchange of two units improves it.
+    are :func:`distances` on the grid. From an order by leading eigenvectors, pairs of units change places where
+    that gains, many disjoint pairs at once: first for wide neighbourhoods, whose sigma shrinks from a quarter
+    of the grid to one step. Then random exchanges are annealed, and the best ones made as long as they gain:
+    no exchange of two units improves the result.
 
     A similarity is put in order by ``similarity[order][:, order]``, maps and responses by ``x[..., order]``.
     Whatever is measured on the similarity that an order was fitted to is an in-sample number.
@@ -46,7 +48,8 @@ def arrange(
       grid: Where the units go, row-major; its dimensions and ``wrap`` are static under ``jit``.
       start: An order to go on from. Neighbourhoods then are one step wide from the beginning, so that the
         result stays near it.
-      key: A PRNG key for more starts, of which the best result is kept; None for the spectral one alone.
+      key: A PRNG key for four starts, of which the best result is kept: two spectral ones and two random ones.
+        None for the better spectral one alone. The same key gives the same order; beside ``start`` it has no use.
 
     Returns:
       int32 ``(units,)``: ``order[p]`` is the unit at position ``p``.
@@ -64,8 +67,8 @@ def arrange(
       True
 
     Source:
-      Exchanges for the quadratic assignment problem: Koopmans, Beckmann, 1957; a neighbourhood that shrinks:
-      Kohonen, "Self-Organizing Maps", 2001.
+      The quadratic assignment problem: Koopmans, Beckmann, 1957; its annealing: Burkard, Rendl, 1984; a
+      neighbourhood that shrinks: Kohonen, "Self-Organizing Maps", 2001.
     """
     matrix = _checked(similarity, grid)
     first = None if start is None else _permutation(start, grid)
@@ -99,7 +102,7 @@ def _permutation(start: Any, grid: Grid) -> jax.Array:
     return jnp.asarray(start, jnp.int32)
 
 
-def _levels(grid: Grid) -> np.ndarray:
+def _sigmas(grid: Grid) -> np.ndarray:
     """Sigmas from a quarter of the grid's longest dimension to one step."""
     widest = max(1.0, max(grid.shape) / 4)
     return np.geomspace(widest, 1.0, 1 + math.ceil(_LEVELS * math.log2(widest)))
@@ -113,20 +116,35 @@ def _arrange(matrix: jax.Array, grid: Grid, start: jax.Array | None, key: jax.Ar
     one = jnp.ones((), values.dtype)
     if start is not None:
         return descend(values, grid, live_first(start, alive), alive, one, jnp.int32(_FINAL))
-    sigmas = jnp.asarray(_levels(grid), values.dtype)
-    starts = spectral(values, grid, alive)[None]
+    sigmas = jnp.asarray(_sigmas(grid), values.dtype)
+    starts = spectral(values, grid, alive)
+    if key is None:
+        promise = jnp.stack([objective(values, grid, start, 2.0) for start in starts])
+        starts = starts[promise.argmax()][None]
+    keys = jax.random.split(jax.random.key(0) if key is None else key, 1 if key is None else _STARTS)
     if key is not None:
-        keys = jax.random.split(key, _STARTS - 1)
-        noisy = jax.vmap(lambda k: jax.random.permutation(k, grid.units))(keys).astype(jnp.int32)
-        starts = jnp.concatenate([starts, jax.vmap(live_first, (0, None))(noisy, alive)])
+        others = jax.vmap(lambda key: jax.random.permutation(key, grid.units))(keys[2:]).astype(jnp.int32)
+        starts = jnp.concatenate([starts, jax.vmap(live_first, (0, None))(others, alive)])
 
-    def search(order: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def search(start: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         def level(order, sigma):
-            return descend(values, grid, order, alive, sigma, jnp.int32(_ROUNDS)), None
+            return descend(values, grid, order, alive, sigma, jnp.int32(_rounds(grid.units))), None
 
-        order, _ = lax.scan(level, order, sigmas)
+        order, _ = lax.scan(level, start[0], sigmas)
+        live = alive.sum(dtype=jnp.int32)
+        order = anneal(values, grid, order, live, start[1], _TEMPERATURES, _steps(grid.units))
         order = descend(values, grid, order, alive, one, jnp.int32(_FINAL))
         return order, objective(values, grid, order)
 
-    orders, reached = lax.map(search, starts)
+    orders, reached = lax.map(search, (starts, keys))
     return orders[reached.argmax()]
+
+
+def _rounds(units: int) -> int:
+    """Exchanges of many pairs at one sigma, at most; what is left over is for the annealing."""
+    return min(25, max(8, 10_000 // units))
+
+
+def _steps(units: int) -> int:
+    """Steps of annealing: about a second of them on a CPU, more where there are very many units."""
+    return min(units**3, 2**14, max(2**11, 2**21 // units))

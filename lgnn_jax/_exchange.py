@@ -25,7 +25,7 @@ def standardised(matrix: jax.Array, alive: jax.Array) -> jax.Array:
     The objective changes by a constant and a factor, and its rounding is that of the differences that count.
     """
     pairs = alive[:, None] & alive[None] & ~jnp.eye(len(matrix), dtype=bool)
-    count = jnp.maximum(pairs.sum(), 1).astype(matrix.dtype)
+    count = jnp.maximum(pairs.sum(dtype=matrix.dtype), 1)
     shifted = jnp.where(pairs, matrix - jnp.where(pairs, matrix, 0).sum() / count, 0)
     std = jnp.sqrt((shifted * shifted).sum() / count)
     return (shifted + shifted.T) / (2 * jnp.where(std > 0, std, 1))
@@ -38,31 +38,46 @@ def live_first(order: jax.Array, alive: jax.Array) -> jax.Array:
 
 
 def spectral(values: jax.Array, grid: Grid, alive: jax.Array) -> jax.Array:
-    """Positions by the leading eigenvectors, an eigenvector a dimension: sorted into slices, then within each.
+    """Orders by leading eigenvectors: of the centred similarity, and of a graph of those most alike ``(2, units)``.
 
-    On a torus a dimension takes the angle of a pair of eigenvectors.
+    The first sees what varies smoothly over the whole grid, the second (Laplacian eigenmaps) what neighbours alone
+    share.
     """
     live = alive.astype(values.dtype)
     count = jnp.maximum(live.sum(), 1)
     rows = values.sum(1) / count
     centred = values - (rows[:, None] + rows[None] - rows.sum() / count) * live[:, None] * live[None]
-    _, vectors = jnp.linalg.eigh(centred)
+    graph = jnp.maximum(values, 0) ** 4
+    degree = graph.sum(1)
+    root = jnp.sqrt(jnp.where(degree > 0, degree, 1))
+    graph = graph / (root[:, None] * root[None])
+    return jnp.stack(
+        [
+            placed(_leading(centred), grid, alive),
+            placed(_leading(graph)[:, 1:] / root[:, None], grid, alive),
+        ]
+    )
+
+
+def _leading(matrix: jax.Array) -> jax.Array:
+    """Eigenvectors as columns, that of the largest eigenvalue first, each with a sign of its own."""
+    _, vectors = jnp.linalg.eigh(matrix)
     vectors = vectors[:, ::-1]
     largest = jnp.take_along_axis(vectors, jnp.abs(vectors).argmax(0)[None], 0)
-    vectors = vectors * jnp.where(largest < 0, -1, 1).astype(values.dtype)  # A sign of its own.
-    return placed(vectors, grid, alive)
+    return vectors * jnp.where(largest < 0, -1, 1).astype(vectors.dtype)
 
 
 def placed(vectors: jax.Array, grid: Grid, alive: jax.Array) -> jax.Array:
     """An order of units by coordinates ``(units, coordinates)``, the longest dimension by the first of them."""
     longest = sorted((d for d, size in enumerate(grid.shape) if size > 1), key=lambda d: -grid.shape[d])
     order, size = jnp.arange(grid.units, dtype=jnp.int32)[None], grid.units
+    most = vectors.shape[1] - 1
     for dimension in sorted(longest):
         rank = longest.index(dimension)
         if grid.wrap:
-            coordinate = jnp.arctan2(vectors[:, 2 * rank], vectors[:, 2 * rank + 1])
+            coordinate = jnp.arctan2(*(vectors[:, min(c, most)] for c in (2 * rank, 2 * rank + 1)))
         else:
-            coordinate = vectors[:, rank]
+            coordinate = vectors[:, min(rank, most)]
         coordinate = jnp.where(alive, coordinate, jnp.inf)
         order = jnp.take_along_axis(order, coordinate[order].argsort(axis=1, stable=True), axis=1)
         size //= grid.shape[dimension]
@@ -126,7 +141,7 @@ def descend(
     """
     near = neighbourhood(grid, sigma)
     units = jnp.arange(grid.units, dtype=jnp.int32)
-    lives = units < alive.sum()
+    lives = units < alive.sum(dtype=jnp.int32)
     allowed = lives[:, None] & lives[None]
     tolerance = 1e-5 * near.matrix.sum(1).max()
 
@@ -141,12 +156,12 @@ def descend(
     def step(state: _State) -> _State:
         pairs = paired(state)
         first = pairs & (units < state.partner)
-        rank = jnp.where(first, -state.gain, jnp.inf).argsort().argsort()
+        rank = jnp.where(first, -state.gain, jnp.inf).argsort().argsort().astype(jnp.int32)
         first &= rank < state.most
         chosen = pairs & (first | first[state.partner])
         order = state.order[jnp.where(chosen, state.partner, units)]
         own, partner, gain = look(order)
-        count = first.sum().astype(jnp.int32)
+        count = first.sum(dtype=jnp.int32)
         accepted = ((own - state.own).sum() > 2 * tolerance) | (count == 1)
         kept = _State(order, own, partner, gain, jnp.full_like(state.most, grid.units), state.rounds + 1)
         less = state._replace(most=count // 2, rounds=state.rounds + 1)
@@ -160,7 +175,7 @@ def descend(
     return lax.while_loop(more, step, _State(order, own, partner, gain, zero + grid.units, zero)).order
 
 
-def objective(values: jax.Array, grid: Grid, order: jax.Array) -> jax.Array:
-    """What ``descend`` raises, at a sigma of one step."""
-    near = neighbourhood(grid, jnp.ones((), values.dtype))
+def objective(values: jax.Array, grid: Grid, order: jax.Array, sigma: float = 1.0) -> jax.Array:
+    """What ``descend`` raises."""
+    near = neighbourhood(grid, jnp.asarray(sigma, values.dtype))
     return (values[order][:, order] * near.matrix).sum() / 2

@@ -1,14 +1,14 @@
 """Orders of units on a grid against brute force and SciPy, and what is refused."""
 
-import functools
 import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.optimize import quadratic_assignment
 
-from lgnn_jax import Grid, _exchange, arrange, distances, topography
+from lgnn_jax import Grid, _anneal, _exchange, arrange, distances, topography
 
 
 def kernel(grid, sigma=1.0):
@@ -65,6 +65,77 @@ def test_the_gain_of_every_exchange_is_the_difference(grid, sigma):
         assert gains[q, p] == gains[p, q]
 
 
+def bumps(grid, seed=0):
+    """A similarity that falls with the distance on the grid, its units shuffled, and the order that undoes it."""
+    place = np.random.default_rng(seed).permutation(grid.units)
+    matrix = np.exp(-(distances(grid) ** 2) / 4)
+    return matrix[place][:, place].astype(np.float32), np.argsort(place)
+
+
+PLANTED = [Grid((20,)), Grid((20,), wrap=True), Grid((6, 4)), Grid((6, 4), wrap=True), Grid((4, 3, 2))]
+LARGE = [Grid((16, 8)), Grid((16, 8), wrap=True), Grid((8, 4, 4)), Grid((100,))]
+
+
+@pytest.mark.parametrize(
+    "grid", PLANTED + [pytest.param(g, marks=pytest.mark.slow) for g in LARGE], ids=str
+)
+def test_planted_orders_are_found_again(grid):
+    similarity, planted = bumps(grid)
+    order = np.asarray(arrange(similarity, grid, key=jax.random.key(0)))
+    found = distances(grid)[np.argsort(order)[:, None], np.argsort(order)]
+    np.testing.assert_allclose(found, distances(grid)[np.argsort(planted)[:, None], np.argsort(planted)])
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [Grid((4, 4)), Grid((4, 4), wrap=True)]
+    + [pytest.param(g, marks=pytest.mark.slow) for g in (Grid((8, 8)), Grid((60,)), Grid((8, 4, 4)))],
+    ids=str,
+)
+def test_it_is_no_worse_than_scipy(grid):
+    similarity = noise(grid.units)
+    found = objective(similarity, grid, arrange(similarity, grid))
+    for method in ("faq", "2opt"):
+        options = {"maximize": True, "rng": np.random.default_rng(0)}
+        other = quadratic_assignment(kernel(grid), similarity, method=method, options=options).col_ind
+        assert found > 0.99 * objective(similarity, grid, other)
+
+
+@grids
+def test_a_single_exchange_without_temperature_never_loses(grid):
+    """Three live units: one pair a step, and after a few the best of their orders."""
+    values = jnp.asarray(noise(grid.units)).at[3:].set(0).at[:, 3:].set(0)
+    values = (values + values.T) / 2 - jnp.diag(jnp.diagonal(values))
+    step = jax.jit(
+        lambda order, key: _anneal.anneal(values, grid, order, jnp.int32(3), key, (1e-9, 1e-9), 1)
+    )
+    order = np.arange(grid.units, dtype=np.int32)
+    reached, matrix = objective(values, grid, order), np.asarray(values)
+    for key in jax.random.split(jax.random.key(1), 20):
+        order, before = np.asarray(step(order, key)), reached
+        reached = objective(matrix, grid, order)
+        assert sorted(order[:3].tolist()) == [0, 1, 2] and order[3:].tolist() == list(range(3, grid.units))
+        assert reached > before - 1e-5
+    every = [[*first, *range(3, grid.units)] for first in itertools.permutations(range(3))]
+    swapped = [one for one in every if (one != order).sum() == 2]
+    assert len(swapped) == 3 and all(objective(matrix, grid, one) < reached + 1e-5 for one in swapped)
+
+
+def test_annealing_tries_every_pair_and_keeps_a_permutation():
+    grid = Grid((6, 5))
+    values = jnp.asarray(noise(30))
+    values = _exchange.standardised(values, jnp.full(30, True))
+    order = jnp.arange(30, dtype=jnp.int32)
+    found = [
+        np.asarray(_anneal.anneal(values, grid, order, jnp.int32(30), jax.random.key(0), t, 2000))
+        for t in ((1e-9, 1e-9), (1.0, 0.05))
+    ]
+    reached = [objective(np.asarray(values), grid, one) for one in found]
+    assert all(sorted(one.tolist()) == list(range(30)) for one in found)
+    assert reached[0] > objective(np.asarray(values), grid, order) + 10
+    assert reached[1] > reached[0]  # Out of the first local optimum.
+
+
 @pytest.mark.parametrize("key", [None, 0])
 def test_no_exchange_of_two_improves_the_result(key):
     grid = Grid((4, 5))
@@ -96,14 +167,29 @@ def test_fewer_than_two_live_units_stay(live):
     assert arrange(np.ones((1, 1)), Grid((1,))).tolist() == [0]
 
 
-@pytest.mark.parametrize("key", [None, 0])
-def test_it_is_the_same_again_and_under_jit(key):
-    grid, similarity = Grid((4, 4)), noise(16)
-    key = None if key is None else jax.random.key(key)
+def test_a_start_is_gone_on_from():
+    grid = Grid((8, 4))
+    similarity, planted = bumps(grid)
+    np.testing.assert_array_equal(arrange(similarity, grid, start=planted), planted)
+    near = planted.copy()
+    near[[3, 20]] = near[[20, 3]]
+    np.testing.assert_array_equal(arrange(similarity, grid, start=near), planted)
+
+
+def test_a_mean_of_similarities_and_a_box_serve_as_well():
+    grid = Grid((4, 3))
+    mean = (noise(12) + noise(12, seed=1)) / 2
+    assert sorted(arrange(mean, grid).tolist()) == list(range(12))
+    nnx = pytest.importorskip("flax.nnx")
+    np.testing.assert_array_equal(arrange(nnx.Param(jnp.asarray(mean)), grid), arrange(mean, grid))
+
+
+def test_it_is_the_same_again_and_under_jit():
+    grid, similarity, key = Grid((4, 4)), noise(16), jax.random.key(0)
     order = arrange(similarity, grid, key=key)
     np.testing.assert_array_equal(order, arrange(similarity, grid, key=key))
-    jitted = jax.jit(functools.partial(arrange, grid=grid))
-    np.testing.assert_array_equal(order, jitted(similarity, key=key))
+    jitted = jax.jit(arrange, static_argnums=1)
+    np.testing.assert_array_equal(order, jitted(similarity, grid, key=key))
     np.testing.assert_array_equal(
         arrange(similarity, grid, start=order),
         jax.jit(arrange, static_argnums=1)(similarity, grid, start=order),

@@ -17,7 +17,9 @@ from lgnn_jax import (
     Grid,
     HeatKernel,
     Window,
+    arrange,
     decreasing_sigma,
+    fitted_score,
     grid_shape,
     inspect,
     largest_sigma,
@@ -59,6 +61,12 @@ def key():
 
 def dead_cosines():
     return topography.cosines(DEAD)
+
+
+def objective(order):
+    """What an order is judged by here; equally good ones differ by a reflection."""
+    matrix = np.asarray(dead_cosines())[order][:, order]
+    return [order[-1:], topography.neighbour_cosine(matrix, GRID).value]
 
 
 def linear(images):
@@ -162,6 +170,11 @@ CALLS = {
     "topographic_error": lambda: topography.topographic_error(
         UNITS.T, UNITS.T + 1, GRID, key=key(), **NULL
     ),
+    "arrange": lambda: [
+        objective(arrange(dead_cosines(), grid, key=k, start=s))
+        for grid, k, s in ((TORUS, None, None), (GRID, None, np.arange(6)))
+    ],
+    "fitted_score": lambda: fitted_score(UNITS, GRID, key=key(), permutations=2),
     "dead_share": lambda: topography.dead_share(DEAD),
     "effective_dimension": lambda: topography.effective_dimension(UNITS),
     "smoothness": lambda: topography.smoothness(np.arange(3.0)),
