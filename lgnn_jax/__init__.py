@@ -8,7 +8,8 @@ from lgnn_jax._layout import ConvLayout, Layer
 from lgnn_jax._neighbourhood import HeatKernel, Window, largest_sigma
 from lgnn_jax._reorder import reorder
 from lgnn_jax._smoothing import smooth
-from lgnn_jax._ties import Ties, ties
+from lgnn_jax._tied import Ties
+from lgnn_jax._ties import ties
 from lgnn_jax._transform import LGNNState, decreasing_sigma, lgnn
 
 __all__ = [

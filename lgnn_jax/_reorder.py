@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lgnn_jax._ties import UNREAD, Member, Ties
+from lgnn_jax._tied import UNREAD, Member, Ties
 from lgnn_jax._tree import named_leaves
 
 _TOLERANCE, _ROUGH = 1e-5, 5e-2
@@ -80,7 +80,9 @@ def _by_group(ties: Ties, orders: Mapping[Any, Any]) -> dict[int, Order]:
     chosen: dict[int, Order] = {}
     names: dict[int, Any] = {}
     for name, order in orders.items():
-        path, axis = name if isinstance(name, tuple) else (name, None)
+        path, axis = name if isinstance(name, tuple) and len(name) == 2 else (name, None)
+        if not isinstance(path, str):
+            raise ValueError(f"orders are named by a path or by (path, axis), got {name!r}.")
         at = ties.group_of(path, axis)
         order = _as_order(name, order, ties.groups[at].units)
         if at in chosen and not _same(chosen[at], order):

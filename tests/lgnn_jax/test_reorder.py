@@ -241,6 +241,7 @@ def test_a_flattened_map_is_permuted_within():
         ({("a/kernel", 2): [0, 1, 2]}, "'params/a/kernel' has 2 axes and so no axis 2"),
         ({"a/kernels": ORDER}, "'a/kernels' is no leaf of the network. Near it: .*'params/a/kernel'"),
         ({"kernel": ORDER}, "'kernel' may be any of 'params/a/kernel', 'params/b/kernel', 'params/c/kernel'"),
+        ({3: ORDER}, r"named by a path or by \(path, axis\), got 3"),
         ([ORDER], "orders must be a dict of orders by path, got list"),
     ],
 )  # fmt: skip

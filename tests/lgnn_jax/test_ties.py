@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from lgnn_jax import ConvLayout, Grid, Layer, Ties, _ties, reorder, ties
+from lgnn_jax import ConvLayout, Grid, Layer, Ties, _tied, reorder, ties
 from tests.lgnn_jax.networks import change, check, params, permutations, ranks_as_others_have_them, shape
 
 pytestmark = pytest.mark.usefixtures(ranks_as_others_have_them.__name__)
@@ -165,7 +165,7 @@ KEPT = {
     "sort": (lambda h, p: jnp.sort(h, -1), "'sort' sorts it"),
     "top_k": (lambda h, p: lax.top_k(h, UNITS)[0], "'top_k' sorts it"),
     "concatenate": (lambda h, p: jnp.concatenate([h, h], -1)[..., ::2], "arrays are concatenated along it"),
-    "slice": (lambda h, p: jnp.tile(h[..., :1], UNITS), "a part of it is cut out"),
+    "slice": (lambda h, p: h + h[..., :1], "a part of it is cut out"),
     "dynamic slice": (lambda h, p: h + lax.dynamic_slice_in_dim(h, 1, 1, 2), "a part of it is cut out"),
     "split": (lambda h, p: h + sum(jnp.split(h, UNITS, -1)), "a part of it is cut out"),
     "written": (lambda h, p: h.at[..., 1].set(0), "'scatter', which is not followed|a part of it is written"),
@@ -412,6 +412,11 @@ def test_leaves_of_one_name_are_an_error():
         ties(lambda p, x: x, pair, X)
 
 
+def test_what_is_no_array_is_an_error():
+    with pytest.raises(ValueError, match="ties follows arrays, got <.*eqx.partition"):
+        ties(lambda p, x: x, {"activation": jnp.tanh}, X)
+
+
 # By hand.
 
 
@@ -505,7 +510,7 @@ def test_one_order_serves_all_layers_of_a_group(monkeypatch):
         calls.append((similarity, grid, start, key))
         return np.array([3, 1, 2, 0])
 
-    monkeypatch.setattr(_ties, "arrange", arranged)
+    monkeypatch.setattr(_tied, "arrange", arranged)
     layers = tuple(Layer(path, Grid((2, 2)), -1) for path in "ab")
     one, two = alike([2, 0, 3, 1]), alike([0, 1, 2, 3])
     found = residual().orders(
@@ -528,7 +533,7 @@ def test_a_unit_that_is_dead_in_one_layer_of_a_group_counts_in_the_others():
     wanted = both.copy()
     wanted[1], wanted[:, 1] = two[1], two[:, 1]
     wanted[3] = wanted[:, 3] = 0
-    np.testing.assert_allclose(_ties._mean([one, two]), wanted)
+    np.testing.assert_allclose(_tied._mean([one, two]), wanted)
 
 
 def test_layers_that_keep_their_order_or_have_no_similarity_are_left_out():
@@ -566,7 +571,7 @@ def test_a_layout_of_the_parameters_alone_fits_ties_of_all_variables(monkeypatch
         "batch_stats": {"conv": {"scale": jnp.ones(8)}, "dense": {"kernel": jnp.ones(3)}},
     }
     found = ties(apply, tree, IMAGES)
-    monkeypatch.setattr(_ties, "arrange", lambda *_, **__: np.arange(8))
+    monkeypatch.setattr(_tied, "arrange", lambda *_, **__: np.arange(8))
     layers = ConvLayout().layers(tree["params"])
     assert list(found.orders({"conv/kernel": np.eye(8)}, layers)) == ["conv/kernel"]
     with pytest.raises(
