@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from typing import Any
 
 import jax
@@ -12,13 +11,13 @@ import numpy as np
 from jax import lax
 
 from lgnn_jax._anneal import anneal
+from lgnn_jax._assign import assign
 from lgnn_jax._dtypes import at_least_float32
 from lgnn_jax._exchange import descend, live_first, objective, spectral, standardised
 from lgnn_jax._grid import Grid, check_grid
 from lgnn_jax._tree import unboxed
 from lgnn_jax.topography._similarity import as_similarity
 
-_LEVELS = 2  # Sigmas for every halving.
 _TEMPERATURES = 0.7, 0.05  # In stds of the similarities.
 _FINAL = 10_000  # Exchanges at a sigma of one step, at most; they end by themselves.
 _STARTS = 4
@@ -34,10 +33,10 @@ def arrange(
     """An order of the units on a grid that puts those that are alike next to each other.
 
     It maximises ``sum_{i<j} s[order[i], order[j]] * exp(-d_ij^2 / 2)`` over pairs of positions, where ``d``
-    are :func:`distances` on the grid. From an order by leading eigenvectors, pairs of units change places where
-    that gains, many disjoint pairs at once: first for wide neighbourhoods, whose sigma shrinks from a quarter
-    of the grid to one step. Then random exchanges are annealed, and the best ones made as long as they gain:
-    no exchange of two units improves the result.
+    are :func:`distances` on the grid. From an order by leading eigenvectors, all units are assigned to
+    positions again and again, for a neighbourhood whose sigma shrinks from a quarter of the grid to one step.
+    Then random exchanges are annealed, and the best ones made as long as they gain: no exchange of two units
+    improves the result. The assignments are made on the host, by SciPy, also under ``jit``.
 
     A similarity is put in order by ``similarity[order][:, order]``, maps and responses by ``x[..., order]``.
     Whatever is measured on the similarity that an order was fitted to is an in-sample number.
@@ -68,11 +67,24 @@ def arrange(
 
     Source:
       The quadratic assignment problem: Koopmans, Beckmann, 1957; its annealing: Burkard, Rendl, 1984; a
-      neighbourhood that shrinks: Kohonen, "Self-Organizing Maps", 2001.
+      neighbourhood that shrinks: Kohonen, "Self-Organizing Maps", 2001; assignments of all at once: Barthel et al.,
+      "Improved Evaluation and Generation of Grid Layouts", 2023.
     """
     matrix = _checked(similarity, grid)
     first = None if start is None else _permutation(start, grid)
-    return _arrange(matrix, grid, first, key)
+    if first is not None:
+        return _from_start(matrix, grid, first)
+    values, alive, starts, keys = _begin(matrix, grid, key)
+    return _finish(values, alive, grid, _assigned(values, alive, starts, grid), keys)
+
+
+def _assigned(values: jax.Array, alive: jax.Array, starts: jax.Array, grid: Grid) -> jax.Array:
+    """The orders after the wide stage, which is the host's, also for an accelerator and under ``jit``."""
+    wide = functools.partial(assign, grid=grid)
+    if not isinstance(values, jax.core.Tracer):
+        return jnp.asarray(wide(*jax.device_get((values, alive, starts))))
+    shape = jax.ShapeDtypeStruct(starts.shape, jnp.int32)
+    return jax.pure_callback(wide, shape, values, alive, starts, vmap_method="sequential")
 
 
 def _checked(similarity: Any, grid: Grid) -> jax.Array:
@@ -102,37 +114,43 @@ def _permutation(start: Any, grid: Grid) -> jax.Array:
     return jnp.asarray(start, jnp.int32)
 
 
-def _sigmas(grid: Grid) -> np.ndarray:
-    """Sigmas from a quarter of the grid's longest dimension to one step."""
-    widest = max(1.0, max(grid.shape) / 4)
-    return np.geomspace(widest, 1.0, 1 + math.ceil(_LEVELS * math.log2(widest)))
+@functools.partial(jax.jit, static_argnames="grid")
+def _from_start(matrix: jax.Array, grid: Grid, start: jax.Array) -> jax.Array:
+    """The nearest optimum."""
+    alive = jnp.abs(matrix).max(axis=1, initial=0) > 0
+    values = standardised(matrix, alive)
+    return descend(
+        values, grid, live_first(start, alive), alive, jnp.ones((), values.dtype), jnp.int32(_FINAL)
+    )
 
 
 @functools.partial(jax.jit, static_argnames="grid")
-def _arrange(matrix: jax.Array, grid: Grid, start: jax.Array | None, key: jax.Array | None) -> jax.Array:
-    """The whole search, compiled once for every grid."""
+def _begin(
+    matrix: jax.Array, grid: Grid, key: jax.Array | None
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Standardised similarities, which units are alive, orders to start from, and a key for each."""
     alive = jnp.abs(matrix).max(axis=1, initial=0) > 0
     values = standardised(matrix, alive)
-    one = jnp.ones((), values.dtype)
-    if start is not None:
-        return descend(values, grid, live_first(start, alive), alive, one, jnp.int32(_FINAL))
-    sigmas = jnp.asarray(_sigmas(grid), values.dtype)
     starts = spectral(values, grid, alive)
     if key is None:
         promise = jnp.stack([objective(values, grid, start, 2.0) for start in starts])
-        starts = starts[promise.argmax()][None]
-    keys = jax.random.split(jax.random.key(0) if key is None else key, 1 if key is None else _STARTS)
-    if key is not None:
-        others = jax.vmap(lambda key: jax.random.permutation(key, grid.units))(keys[2:]).astype(jnp.int32)
-        starts = jnp.concatenate([starts, jax.vmap(live_first, (0, None))(others, alive)])
+        return values, alive, starts[promise.argmax()][None], jax.random.split(jax.random.key(0), 1)
+    keys = jax.random.split(key, _STARTS)
+    others = jax.vmap(lambda key: jax.random.permutation(key, grid.units))(keys[2:]).astype(jnp.int32)
+    others = jax.vmap(live_first, (0, None))(others, alive)
+    return values, alive, jnp.concatenate([starts, others]), keys
+
+
+@functools.partial(jax.jit, static_argnames="grid")
+def _finish(
+    values: jax.Array, alive: jax.Array, grid: Grid, starts: jax.Array, keys: jax.Array
+) -> jax.Array:
+    """The best of the orders that annealing makes of the starts."""
+    one = jnp.ones((), values.dtype)
+    live = alive.sum(dtype=jnp.int32)
 
     def search(start: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        def level(order, sigma):
-            return descend(values, grid, order, alive, sigma, jnp.int32(_rounds(grid.units))), None
-
-        order, _ = lax.scan(level, start[0], sigmas)
-        live = alive.sum(dtype=jnp.int32)
-        order = anneal(values, grid, order, live, start[1], _TEMPERATURES, _steps(grid.units))
+        order = anneal(values, grid, start[0], live, start[1], _TEMPERATURES, _steps(grid.units))
         order = descend(values, grid, order, alive, one, jnp.int32(_FINAL))
         return order, objective(values, grid, order)
 
@@ -140,11 +158,6 @@ def _arrange(matrix: jax.Array, grid: Grid, start: jax.Array | None, key: jax.Ar
     return orders[reached.argmax()]
 
 
-def _rounds(units: int) -> int:
-    """Exchanges of many pairs at one sigma, at most; what is left over is for the annealing."""
-    return min(25, max(8, 10_000 // units))
-
-
 def _steps(units: int) -> int:
-    """Steps of annealing: about a second of them on a CPU, more where there are very many units."""
-    return min(units**3, 2**14, max(2**11, 2**21 // units))
+    """Steps of annealing: half a second of them on a CPU, more where there are very many units."""
+    return min(units**3, 2**14, max(2**11, 2**20 // units))
