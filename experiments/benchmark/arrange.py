@@ -149,8 +149,9 @@ def linear_assignment_sorting(similarity: np.ndarray, grid: Grid) -> np.ndarray:
 
 
 def swaps(similarity: np.ndarray, grid: Grid) -> np.ndarray:
-    """TDANN's way: exchange two random units where that helps, 500 tries a unit."""
-    draw, kernel, order = np.random.default_rng(0), near(grid), np.arange(grid.units)
+    """TDANN's way: exchange two random units where that helps, 500 tries a unit, from a random order."""
+    draw, kernel = np.random.default_rng(0), near(grid)
+    order = draw.permutation(grid.units)
     values = similarity - np.diag(np.diagonal(similarity))
     for p, q in draw.integers(0, grid.units, (500 * grid.units, 2)):
         a, b = values[order[q], order] - values[order[p], order], kernel[p] - kernel[q]
