@@ -76,6 +76,7 @@ def say_again(command, data, arguments, out, monkeypatch, capsys):
     monkeypatch.setattr(figures, "load_weights", lambda _: {"params": None})
     monkeypatch.setattr(figures, "convolutions", lambda *_: None)
     monkeypatch.setattr(figures, "_draw", lambda *_: None)
+    monkeypatch.setattr(figures, "_draw_preferences", lambda *_: None)
     arguments = [*command.split(), "--data", data.name, *arguments.split(), "--out", str(out)]
     monkeypatch.setattr(sys, "argv", ["reproduce", *arguments])
     code = 0
