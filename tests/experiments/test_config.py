@@ -200,7 +200,7 @@ def test_a_new_setting_renames_no_run_unless_it_changes_it(monkeypatch, tmp_path
 
 def test_a_setting_that_nobody_knows_is_refused():
     settings = made().flat()
-    with pytest.raises(ValueError, match="Unknown setting 'momenta'. Known: batch, .*, width"):
+    with pytest.raises(ValueError, match="Unknown setting 'momenta'. Known: arrange_by, .*, width"):
         Run.of(settings | {"momenta": 1})
     with pytest.raises(ValueError, match="Unknown split 'half'"):
         Run.of(settings | {"split": "half"})
