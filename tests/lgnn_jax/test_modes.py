@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import itertools
 import pathlib
 import tempfile
 
@@ -248,8 +249,14 @@ def ordinary(name):
     return called(name)
 
 
-@pytest.mark.parametrize("mode", CHOSEN)
-@pytest.mark.parametrize("name", CALLS)
+def cases():
+    """Every call in every mode; what takes half a minute is slow."""
+    for name, mode in itertools.product(CALLS, CHOSEN):
+        slow = (name, mode) == ("fitted_score", "no jit")  # Three times arrange, which is a case itself.
+        yield pytest.param(name, mode, marks=[pytest.mark.slow] * slow, id=f"{name}-{mode}")
+
+
+@pytest.mark.parametrize("name, mode", cases())
 def test_it_works_in_every_mode(name, mode):
     expected = ordinary(name)
     with contextlib.ExitStack() as stack:
