@@ -256,7 +256,7 @@ def cases():
         yield pytest.param(name, mode, marks=[pytest.mark.slow] * slow, id=f"{name}-{mode}")
 
 
-@pytest.mark.parametrize("name, mode", cases())
+@pytest.mark.parametrize("name, mode", list(cases()))
 def test_it_works_in_every_mode(name, mode):
     expected = ordinary(name)
     with contextlib.ExitStack() as stack:
