@@ -159,5 +159,5 @@ def _finish(
 
 
 def _steps(units: int) -> int:
-    """Steps of annealing: half a second of them on a CPU, more where there are very many units."""
-    return min(units**3, 2**14, max(2**11, 2**20 // units))
+    """Steps of annealing, each of half as many exchanges as there are units."""
+    return min(units**3, 2**14, max(2**11, 2**19 // units))

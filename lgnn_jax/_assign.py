@@ -9,7 +9,6 @@ SciPy's, on the host.
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from lgnn_jax._grid import Grid, distances
 
@@ -29,6 +28,8 @@ def assign(values: np.ndarray, alive: np.ndarray, starts: np.ndarray, grid: Grid
       starts: Orders ``(starts, units)``, the live units first.
       grid: The grid.
     """
+    from scipy.optimize import linear_sum_assignment  # Half as long to import as jax.
+
     values = np.asarray(values, np.float32)
     chosen = np.flatnonzero(np.asarray(alive))
     live = len(chosen)

@@ -54,6 +54,8 @@ def reorder(tree: Any, ties: Ties, orders: Mapping[Any, Any], *, check: bool = T
       >>> reorder(params, by_hand, {"conv/kernel": [2, 0, 1]})["conv"]["bias"].tolist()
       [2, 0, 1]
     """
+    if not isinstance(ties, Ties):
+        raise TypeError(f"Write reorder(tree, ties, orders); the ties are {type(ties).__name__}.")
     chosen = _by_group(ties, orders)
     moves: Moves = {}
     for at, order in chosen.items():
@@ -63,13 +65,26 @@ def reorder(tree: Any, ties: Ties, orders: Mapping[Any, Any], *, check: bool = T
     leaves, structure = jax.tree.flatten(tree)
     names = _Names(ties, moves)
     matched = [names.find(name, leaf) for name, leaf in named]
-    new = [
-        leaf if whole is None else _permuted(leaf, moves[whole])
-        for (_, leaf), whole in zip(named, matched, strict=True)
-    ]
+    for at in chosen:
+        if not any(member.path in matched for member in ties.groups[at].members):
+            raise ValueError(
+                f"The tree has none of the leaves of {ties.groups[at].members[0].path!r} and what is tied to it, so nothing "
+                "would be permuted. Give the tree that the ties were traced from, or one that holds it."
+            )
+
+    def permuted(leaves: Sequence[Any]) -> list[Any]:
+        return [
+            leaf if whole is None else _permuted(leaf, moves[whole])
+            for leaf, whole in zip(leaves, matched, strict=True)
+        ]
+
+    new = permuted([leaf for _, leaf in named])
     traced = any(isinstance(x, jax.core.Tracer) for x in (*leaves, *chosen.values()))
     if check and chosen and not traced and ties.traced is not None:
-        _check(ties, [name for name, _ in named], leaves, new)
+        paths = [name for name, _ in named]
+        if not _check(ties, paths, leaves, new):  # Zeros show nothing: a head may start as zeros.
+            noisy = [_noisy(leaf) for leaf in leaves]
+            _check(ties, paths, noisy, permuted(noisy))
     return jax.tree.unflatten(structure, new)
 
 
@@ -105,6 +120,11 @@ def _as_order(name: Any, order: Any, units: int) -> Order:
     if not np.issubdtype(order.dtype, np.integer):
         raise ValueError(f"The order of {name!r} must be of integers, got {order.dtype}.")
     missing = np.setdiff1d(np.arange(units), order)
+    if ((order < 0) | (order >= units)).any():
+        outside = order[(order < 0) | (order >= units)][0]
+        raise ValueError(
+            f"The order of {name!r} must hold 0 to {units - 1}, each once; it has {outside}. Units count from 0."
+        )
     if len(missing):
         raise ValueError(
             f"The order of {name!r} is no permutation of 0 to {units - 1}: it lacks {missing[0]} and has "
@@ -239,11 +259,23 @@ def _taken(leaf: Any, moves: Sequence[tuple[Member, int, Order]], xp: Any) -> An
     return leaf
 
 
-def _check(ties: Ties, names: Sequence[str], old: Sequence[Any], new: Sequence[Any]) -> None:
-    """Raises ``ValueError`` if the network computes something else from the new leaves."""
+def _noisy(leaf: Any) -> Any:
+    """A leaf with something added to every float."""
+    if not jnp.issubdtype(getattr(leaf, "dtype", np.int32), jnp.floating):
+        return leaf
+    noise = np.random.default_rng(0).random(np.shape(leaf)) / 10
+    return leaf + jnp.asarray(noise, leaf.dtype)
+
+
+def _check(ties: Ties, names: Sequence[str], old: Sequence[Any], new: Sequence[Any]) -> bool:
+    """Raises ``ValueError`` if the network computes something else from the new leaves.
+
+    Returns:
+      Whether that shows anything: False where all outputs are zero.
+    """
     places = _copy(names, [path for path, _ in ties.shapes])
     if places is None:
-        return
+        return True
     traced = ties.traced
     assert traced is not None
     inputs = _drawn(traced.inputs)
@@ -265,6 +297,7 @@ def _check(ties: Ties, names: Sequence[str], old: Sequence[Any], new: Sequence[A
             "of the largest. Nothing was reordered. Its ties may have been traced in another mode: trace them "
             "again with the apply that is used, or leave out the layers that differ."
         )
+    return any(bool((x != 0).any()) for x, _ in pairs if jnp.issubdtype(x.dtype, jnp.number))
 
 
 def _copy(names: Sequence[str], paths: Sequence[str]) -> list[int] | None:

@@ -232,6 +232,10 @@ class Ties:
           [0, 1, 2, 3]
           >>> params = reorder(params, tied, orders)
         """
+        if not isinstance(layers, (tuple, list)):
+            raise TypeError(
+                f"layers must be a tuple of Layers, such as ConvLayout().layers(params), got {layers!r}."
+            )
         of_group: dict[int, list[Layer]] = {}
         whole = {self.find(layer.path): layer for layer in layers}
         for path, layer in whole.items():

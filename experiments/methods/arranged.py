@@ -32,16 +32,18 @@ class Arranged(Smoothing):
     name = "arranged"
     about = "the units are put in order between epochs, gradients smoothed as by constant"
     sigma_end: float = setting(
-        "With arranged: width in the last epoch, reached geometrically; 0 is a constant width.", 0.0
+        "With arranged: width in the last epoch, from sigma on in equal ratios.", 0.0, shown="as sigma"
     )
     shape: str = setting(
-        "With arranged: the paper's window or the heat kernel, which has no widest width.",
+        "With arranged: the paper's window, or the heat kernel, which takes any sigma and has no --window.",
         WINDOW,
         key="neighbourhood",
         metavar="|".join(SHAPES),
     )
     arrange_by: str = setting(
-        "With arranged: what makes units alike.", ordering.BOTH, metavar="|".join(ordering.BY)
+        "With arranged: what makes units alike, responses being those to 1,000 training images.",
+        ordering.BOTH,
+        metavar="|".join(ordering.BY),
     )
     arrange_every: int = setting("With arranged: epochs between two orders.", 1)
 

@@ -76,7 +76,7 @@ def lines(entries: list[Entry]) -> list[str]:
         "Order of the units: the lowest and the highest layer after the first, means over seeds. In brackets: how "
         "many layers are above chance, 97.5 % of 1000 random relabellings of the units. Orders are fitted on "
         "training images, responses are measured on test images. A star marks a value of the very weights that the "
-        "order was fitted on; its chance is 19 arrangements of shuffled weights.",
+        "order was fitted on; its chance is that of arrangements of shuffled weights.",
         "",
         *table(["variant", "order of units", *(_readable(name) for name in names)], cells),
     ]

@@ -30,6 +30,7 @@ SHARED = (
     "sigma",
 )
 SHARED += ("window", "boundary", "grids", "scope", "sync-bn", "precision", "out", "help")
+SHARED += ("sigma-end", "neighbourhood", "arrange-by", "arrange-every")
 SHARED += ("checkpoint-every", "coordinator", "hosts", "host")
 OWN = {train: ("variant", "seed"), reproduce: ("variants", "seeds")}
 # A network that is compiled in seconds, on a set that is read in no time.

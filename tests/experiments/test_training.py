@@ -97,7 +97,7 @@ def test_a_comparison_says_what_the_summaries_say(finished, tmp_path):
         made, sections=tuple(dataclasses.replace(section, notes=("a note",)) for section in made.sections)
     )
     table = tables.write(made)
-    figures.compare(made)
+    figures.compare(made, datasets.load("digits"))
     tmp_path = made.folder
     assert table == (tmp_path / "table.md").read_text()
     content = json.loads((tmp_path / "table.json").read_text())
@@ -105,7 +105,9 @@ def test_a_comparison_says_what_the_summaries_say(finished, tmp_path):
     assert content["accuracy"][1]["paired_differences"] == [smooth - base]
     assert f"{smooth:.2%}"[:-1] in table and "a note." in table
     assert len(content["neighbour_cosine"]) == 2
-    for picture in ("first_layer.png", "correlations.png", "organisation.png"):
+    assert set(content["order"]["baseline"]) == {"as trained", "weights", "responses"}
+    assert "arranged by responses" in table and "neighbour correlation of responses" in table
+    for picture in ("first_layer.png", "correlations.png", "organisation.png", "preferences.png"):
         assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
 
 

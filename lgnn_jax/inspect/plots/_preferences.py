@@ -26,7 +26,7 @@ def preferred_classes(
     named: int = 3,
     axes: Any = None,
 ) -> tuple[Any, dict[str, dict[str, np.ndarray]]]:
-    """Every unit in the colour of the class that it prefers, over the grid: a row a network, a column a layer.
+    """Every unit in the colour of the class that it prefers: a row a network, a column a layer or an order.
 
     Units next to each other that prefer the same class are a region; below a panel stands how many regions there
     are and how large the largest is.
@@ -110,6 +110,10 @@ def _colours(classes: int) -> np.ndarray:
     """A colour a class, and at the end, as of class -1, that of none."""
     if classes <= 20:
         chosen = colormaps["tab10" if classes <= 10 else "tab20"](np.arange(classes))
+        grey = (
+            np.ptp(chosen[:, :3], axis=1) == 0
+        )  # That of units that prefer none; here it is dark or pale.
+        chosen[grey, :3] = [(0.15, 0.15, 0.15), (1.0, 0.95, 0.7)][: grey.sum()]
     else:
         chosen = colormaps["hsv"](np.arange(classes) * 0.618 % 1)
     return np.concatenate([np.asarray(chosen)[:, :3], [_NONE]])

@@ -54,7 +54,7 @@ def test_units_that_are_tied_get_one_order_and_the_function_stays(shallow, place
         order = found[layer.path]
         np.testing.assert_allclose(after[layer.path], alike[layer.path][order][:, order], atol=1e-4)
     large = max(layers, key=lambda layer: layer.grid.units)
-    assert objective(after[large.path], large.grid) > objective(alike[large.path], large.grid)
+    assert objective(after[large.path], large.grid) >= objective(alike[large.path], large.grid)
 
 
 def test_an_order_is_that_of_arrange_and_goes_on_from_another(shallow, placed):
