@@ -68,8 +68,8 @@ def reorder(tree: Any, ties: Ties, orders: Mapping[Any, Any], *, check: bool = T
     for at in chosen:
         if not any(member.path in matched for member in ties.groups[at].members):
             raise ValueError(
-                f"The tree has none of the leaves of {ties.groups[at].members[0].path!r} and what is tied to it, so nothing "
-                "would be permuted. Give the tree that the ties were traced from, or one that holds it."
+                f"The tree has none of the leaves of {ties.groups[at].members[0].path!r} and what is tied to it, "
+                "so nothing would be permuted. Give the tree that the ties were traced from, or one that holds it."
             )
 
     def permuted(leaves: Sequence[Any]) -> list[Any]:
