@@ -382,3 +382,34 @@ def test_inputs_of_integers_are_used_as_they_are():
     drawn = ties(net, tree, jax.ShapeDtypeStruct((2,), jnp.int32), *inputs)
     with pytest.raises(ValueError, match="outputs on random inputs are not finite.*check=False"):
         reorder(tree, drawn, {"table": ORDER})
+
+
+def test_outputs_of_zeros_do_not_hide_what_changes():
+    """A head that starts as zeros, as classifiers do, shows nothing; the check looks again with other weights."""
+
+    def apply(p, x):
+        return jax.nn.relu(jax.nn.relu(x @ p["a"]) @ p["b"]) @ p["head"]
+
+    tree = params(a=(3, 4), b=(4, 5), head=(5, 2)) | {"head": np.zeros((5, 2), np.float32)}
+    x = np.random.default_rng(0).standard_normal((6, 3)).astype(np.float32)
+    found = ties(apply, tree, x)
+    orders = {"a": [1, 2, 3, 0]}
+    np.testing.assert_array_equal(reorder(tree, found, orders)["b"], tree["b"][[1, 2, 3, 0]])
+    wrong = tuple(
+        group._replace(members=tuple(member for member in group.members if member.path != "b"))
+        for group in found.groups
+    )
+    with pytest.raises(ValueError, match="does not compute the same"):
+        reorder(tree, dataclasses.replace(found, groups=wrong), orders)
+
+
+def test_an_order_of_which_the_tree_has_nothing_is_refused():
+    found = ties(lambda p, x: x @ p["a"] @ p["b"], params(a=(3, 4), b=(4, 2)), np.zeros((2, 3), np.float32))
+    with pytest.raises(ValueError, match="none of the leaves of 'a'.*Give the tree that the ties were traced"):
+        reorder({"c": np.zeros((3, 4))}, found, {"a": [1, 0, 2, 3]})
+    with pytest.raises(ValueError, match="must hold 0 to 3, each once; it has 4. Units count from 0"):
+        reorder(params(a=(3, 4), b=(4, 2)), found, {"a": [1, 2, 3, 4]})
+    with pytest.raises(TypeError, match=r"Write reorder\(tree, ties, orders\); the ties are dict"):
+        reorder(found, params(a=(3, 4), b=(4, 2)), {"a": [1, 0, 2, 3]})
+    with pytest.raises(TypeError, match=r"such as ConvLayout\(\).layers\(params\)"):
+        found.orders({}, ConvLayout())
