@@ -132,8 +132,8 @@ def _draw_preferences(networks: dict[str, tuple[Run, Any]], data: Dataset, out: 
     names = data.superclass_names or data.class_names
     figure, _ = plots.preferred_classes(shown, grids, [name.replace("_", " ") for name in names])
     figure.suptitle(
-        "which class every unit prefers (largest t on test images), first seed; arranged: by responses to training "
-        "images",
+        "which class every unit prefers, on test images, first seed; grey: none\n"
+        "arranged: by responses to training images",
         fontsize=9,
     )
     figure.savefig(out / "preferences.png", dpi=150)

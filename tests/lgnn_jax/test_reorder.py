@@ -405,7 +405,9 @@ def test_outputs_of_zeros_do_not_hide_what_changes():
 
 def test_an_order_of_which_the_tree_has_nothing_is_refused():
     found = ties(lambda p, x: x @ p["a"] @ p["b"], params(a=(3, 4), b=(4, 2)), np.zeros((2, 3), np.float32))
-    with pytest.raises(ValueError, match="none of the leaves of 'a'.*Give the tree that the ties were traced"):
+    with pytest.raises(
+        ValueError, match="none of the leaves of 'a'.*Give the tree that the ties were traced"
+    ):
         reorder({"c": np.zeros((3, 4))}, found, {"a": [1, 0, 2, 3]})
     with pytest.raises(ValueError, match="must hold 0 to 3, each once; it has 4. Units count from 0"):
         reorder(params(a=(3, 4), b=(4, 2)), found, {"a": [1, 2, 3, 4]})
