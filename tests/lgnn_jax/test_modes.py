@@ -51,10 +51,7 @@ MODES = {
 }
 TOGETHER = "x64, strict promotion, debug NaNs"
 MODES[TOGETHER] = sum((MODES[n] for n in MODES if n != "no jit"), ())
-# By default what can be on at once is; each by itself tells which of them fails.
-CHOSEN = [
-    pytest.param(mode, marks=[pytest.mark.slow] * (mode not in (TOGETHER, "no jit"))) for mode in MODES
-]
+# By default what can be on at once is; each by itself, slow, tells which of them fails.
 
 
 def key():
@@ -251,8 +248,9 @@ def ordinary(name):
 
 def cases():
     """Every call in every mode; what takes half a minute is slow."""
-    for name, mode in itertools.product(CALLS, CHOSEN):
-        slow = (name, mode) == ("fitted_score", "no jit")  # Three times arrange, which is a case itself.
+    for name, mode in itertools.product(CALLS, MODES):
+        slow = mode not in (TOGETHER, "no jit")
+        slow |= (name, mode) == ("fitted_score", "no jit")  # Three times arrange, which is a case itself.
         yield pytest.param(name, mode, marks=[pytest.mark.slow] * slow, id=f"{name}-{mode}")
 
 

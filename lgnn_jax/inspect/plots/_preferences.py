@@ -110,10 +110,9 @@ def _colours(classes: int) -> np.ndarray:
     """A colour a class, and at the end, as of class -1, that of none."""
     if classes <= 20:
         chosen = colormaps["tab10" if classes <= 10 else "tab20"](np.arange(classes))
-        grey = (
-            np.ptp(chosen[:, :3], axis=1) == 0
-        )  # That of units that prefer none; here it is dark or pale.
-        chosen[grey, :3] = [(0.15, 0.15, 0.15), (1.0, 0.95, 0.7)][: grey.sum()]
+        # Grey is the colour of units that prefer none; a class is dark or pale instead.
+        grey = np.flatnonzero(np.ptp(chosen[:, :3], axis=1) == 0)
+        chosen[grey, :3] = np.reshape([(0.15, 0.15, 0.15), (1.0, 0.95, 0.7)], (2, 3))[: len(grey)]
     else:
         chosen = colormaps["hsv"](np.arange(classes) * 0.618 % 1)
     return np.concatenate([np.asarray(chosen)[:, :3], [_NONE]])
