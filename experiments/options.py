@@ -51,6 +51,13 @@ class Options:
         metavar="SECONDS",
     )
     overrides: dict[str, Any]
+    together: int | None = setting(
+        "Runs to make at once, as one program, where they differ in seed and in the width of the neighbourhood "
+        "alone; of several devices each takes some.",
+        None,
+        shown="1 on CPUs, 3 on accelerators",
+        type=click.IntRange(1),
+    )
 
     @property
     def arguments(self) -> str:
@@ -136,6 +143,10 @@ def run_options(
     def wrapped(**given):
         if math.isnan(given["checkpoint_every"]):  # Which no comparison refuses.
             raise click.UsageError("--checkpoint-every must be a number of seconds, got nan.")
+        if given["coordinator"] and (given.get("together") or 1) > 1:
+            raise click.UsageError(
+                "--together is for the devices of one host; leave it out with --coordinator."
+            )
         hosts.join(**{key: given.pop(key) for key in fields.by_key(_Hosts)})
         own = {key: given.pop(key) for key in fields.by_key(Options) if key in given}
         overrides = {key: given.pop(key) for key in configs.known_settings().keys() & given.keys()}

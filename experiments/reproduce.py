@@ -245,7 +245,14 @@ def _make(
         return tables.write(made)
 
     refresh()
-    sweep.make(runs, data, made.options.out, refresh, every=made.options.checkpoint_every)
+    sweep.make(
+        runs,
+        data,
+        made.options.out,
+        refresh,
+        every=made.options.checkpoint_every,
+        together=made.options.together,
+    )
     if hosts.first():
         text = refresh()
         print(*filter(None, [text, *draw()]), made.folder, sep="\n")

@@ -9,7 +9,7 @@ import math
 import os
 import pathlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -22,11 +22,14 @@ from experiments.machine import hosts
 from experiments.markdown import table
 from experiments.run import results
 from experiments.run.make import CHECKPOINT_SECONDS, run
+from experiments.run.make_together import run_together
 from experiments.run.progress import Reporter, duration
 from experiments.run.step import PlacedData, Trainer, order
+from experiments.run.together import Together, family
 
 _log = logging.getLogger("experiments")
 
+_ON_ACCELERATORS = 3  # Runs at once: three VGG-11 took 131 s on an H200.
 _STEPS, _SECONDS = 10, 10.0  # At most so many steps are timed, and no further one after so long.
 
 
@@ -42,6 +45,7 @@ def make(
     done: Callable[[], object],
     *,
     every: float = CHECKPOINT_SECONDS,
+    together: int | None = None,
 ) -> None:
     """Makes runs in folders of their own under ``out``, in order, and calls ``done`` after each.
 
@@ -53,24 +57,31 @@ def make(
       out: Folder of all runs.
       done: Called without arguments.
       every: Seconds of work that an interruption may cost.
+      together: At most so many runs are made at once, as one program, where that can be; None for 1 on CPUs and on
+        several hosts, and 3 on accelerators.
 
     Raises:
       FailedRun: At the end, if runs failed; the others are made all the same.
     """
     if not runs:
         return
-    programs = _Programs(PlacedData(data))
+    programs = _Programs(data)
+    if together is None:
+        together = 1 if hosts.several() or jax.default_backend() == "cpu" else _ON_ACCELERATORS
     examples = programs.placed.train_examples
     steps = sum(config.recipe.epochs * (examples // config.recipe.batch) for config in runs)
     failed: list[str] = []
     with Reporter(len(runs), steps) as progress:
         taken: list[Run] = []
         for wait, configs in ((False, runs), (True, taken)):
-            for config in configs:
+            for group in _groups(configs, out, 1 if wait else together):
                 try:
-                    run(programs.of(config), config.seed, out, progress, every=every, wait=wait)
+                    if len(group) > 1:
+                        run_together(programs.together(group), out, progress, every=every)
+                    else:
+                        run(programs.of(group[0]), group[0].seed, out, progress, every=every, wait=wait)
                 except Taken:
-                    taken.append(config)
+                    taken.extend(group)
                     continue
                 except FailedRun as error:
                     failed.append(str(error))
@@ -80,12 +91,39 @@ def make(
         raise FailedRun(f"{len(failed)} of {len(runs)} runs failed: {' '.join(failed)}")
 
 
+def _groups(runs: Sequence[Run], out: pathlib.Path, together: int) -> Iterator[Sequence[Run]]:
+    """The runs in groups of at most ``together`` that one program can make, in the order in which they fill up."""
+    filling: dict[Run, list[Run]] = {}
+    for config in runs:
+        if together == 1 or not config.method.sigma_alone or (out / config.name / results.SUMMARY).exists():
+            yield [config]
+            continue
+        group = filling.setdefault(family(config), [])
+        group.append(config)
+        if len(group) == together:
+            yield filling.pop(family(config))
+    yield from filling.values()
+
+
 class _Programs:
     """Compiled programs: those of one net at a time, shared by its seeds."""
 
-    def __init__(self, placed: PlacedData):
-        self.placed = placed
+    def __init__(self, data: Dataset):
+        self._data = data
+        self.placed = PlacedData(data)
         self._trainers: dict[str, Trainer] = {}
+        self._several: Together | None = None
+
+    def together(self, group: Sequence[Run]) -> Together:
+        """The program of several runs, on as many devices as divide them."""
+        known = self._several
+        if known and (family(known.configs[0]), len(known.configs)) == (family(group[0]), len(group)):
+            return known.of(group)
+        devices = self.placed.devices
+        count = max(n for n in range(1, len(devices) + 1) if len(group) % n == 0)
+        placed = self.placed if count == len(devices) else PlacedData(self._data, devices[:count])
+        self._several = Together(group, placed)
+        return self._several
 
     def of(self, config: Run) -> Trainer:
         """The programs of a run."""

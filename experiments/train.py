@@ -17,7 +17,7 @@ _log = logging.getLogger("experiments")
 
 
 @click.command()
-@run_options
+@run_options(without=("together",))
 @click.option("--variant", default="constant", show_default=True, help=f"{methods.described()}.")
 @click.option("--seed", default=0, show_default=True, help="Initialisation, order, augmentation, dropout.")
 def main(options: Options, variant: str, seed: int) -> None:

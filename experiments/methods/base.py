@@ -27,6 +27,8 @@ class Method:
 
     name: ClassVar[str]  # As --variant, in names and in config.json.
     about: ClassVar[str]  # In a few words, for the help of --variant.
+    # Whether a sigma at every epoch is all that there is to it: such runs can be made at once, as one program.
+    sigma_alone: ClassVar[bool] = False
 
     def check(self, run: Run) -> None:
         """Raises ``ValueError`` if a value is out of range, or does not go with the rest of the run."""

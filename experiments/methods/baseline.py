@@ -19,6 +19,7 @@ class Baseline(Smoothing):
 
     name = "baseline"
     about = "no smoothing"
+    sigma_alone = True
 
     def schedule(self, run: Run, steps_per_epoch: int) -> float:
         """There is no neighbourhood."""

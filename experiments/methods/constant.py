@@ -17,6 +17,7 @@ class Constant(Smoothing):
 
     name = "constant"
     about = "the same neighbourhood throughout"
+    sigma_alone = True
 
     def schedule(self, run: Run, steps_per_epoch: int) -> float:
         """Its width."""

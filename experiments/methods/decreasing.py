@@ -20,6 +20,7 @@ class Decreasing(Smoothing):
 
     name = "decreasing"
     about = "eq. 4"
+    sigma_alone = True
 
     def schedule(self, run: Run, steps_per_epoch: int) -> optax.Schedule:
         """Its width, from ``sigma`` on."""

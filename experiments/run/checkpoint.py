@@ -91,17 +91,21 @@ class Checkpoints:
             with contextlib.suppress(Exception):  # What went wrong has been said.
                 self._manager.close()
 
-    def newest(self, like: Any) -> Saved | None:
+    def newest(self, like: Any, until: int | None = None) -> Saved | None:
         """The newest checkpoint that is whole and of this run; None if there is none.
 
         One that is not is named and set aside.
 
         Args:
           like: A state with the names, shapes and types that are wanted.
+          until: The step beyond which checkpoints are of no use, and removed; None for none.
         """
         if self._manager is None:
             return None
         for step in sorted(self._manager.all_steps(), reverse=True):
+            if until is not None and step > until:
+                self._manager.delete(step)
+                continue
             try:
                 saved = self._read(step, like)
             except Exception as error:  # Orbax and TensorStore raise whatever their parts do.

@@ -51,9 +51,9 @@ class Reporter:
         """A line that stays, of the first host."""
         self._console.print(text, markup=False)
 
-    def begin(self, name: str, short: str) -> None:
-        """A run begins; ``short`` is its name where there is little room."""
-        self._run, self._name, self._short = self._run + 1, name, short
+    def begin(self, name: str, short: str, runs: int = 1) -> None:
+        """A run begins, or ``runs`` at once; ``short`` is its name where there is little room."""
+        self._run, self._name, self._short = self._run + runs, name, short
         self._last = time.monotonic()
         self._bar.update(self._task, description=f"[{self._run}/{self._runs}] {short}: compiling")
 
@@ -123,13 +123,13 @@ class Reporter:
         steps = self._timed_seconds / self._timed_steps * (self._steps - self._done)
         return f"{duration(steps + self._start_up * (self._runs - self._run))} left"
 
-    def end(self, accuracy: float, seconds: float) -> None:
-        """The run is over, with this test accuracy."""
+    def end(self, accuracy: float, seconds: float, name: str | None = None) -> None:
+        """The run is over, with this test accuracy; ``name`` is its own where there are several at once."""
         self._last_line = time.monotonic()
         left = self._left()
         rest = f", {left}" if left and self._run < self._runs else ""
         self.say(
-            f"[{self._run}/{self._runs}] {self._name}: test accuracy {accuracy:.2%} "
+            f"[{self._run}/{self._runs}] {name or self._name}: test accuracy {accuracy:.2%} "
             f"after {duration(seconds)}{rest}"
         )
 

@@ -198,6 +198,19 @@ class PlacedData:
         """The tree on every device."""
         return jax.device_put(tree, NamedSharding(self._mesh, PartitionSpec()))
 
+    def spread(self, tree: Any) -> Any:
+        """The tree with the leading axis of every leaf divided over the devices."""
+        return jax.device_put(tree, NamedSharding(self._mesh, PartitionSpec(AXIS)))
+
+    def over_devices(self, function: Callable[..., Any], axes: Sequence[int | None]) -> Callable[..., Any]:
+        """``function`` on every device, of its part of arguments with an axis of 0 and of the others whole."""
+        if len(self.devices) == 1:
+            return function
+        parts = tuple(PartitionSpec() if axis is None else PartitionSpec(AXIS) for axis in axes)
+        return jax.shard_map(
+            function, mesh=self._mesh, in_specs=parts, out_specs=PartitionSpec(AXIS), check_vma=False
+        )
+
     def split(self, examples: np.ndarray) -> jax.Array:
         """This process's part of indices ``(batch,)`` as ``(devices, share)``, each share on its device."""
         shares = examples.reshape(jax.process_count(), len(self.devices), -1)[jax.process_index()]

@@ -1,4 +1,4 @@
-"""Several runs at once, as one program: they differ in the seed and in how far the neighbourhood reaches.
+"""The program of several runs at once: they differ in the seed and in how far the neighbourhood reaches.
 
 A small network leaves an accelerator idle between its operations; several side by side fill it. What differs is
 data of the program: seeds, the order of examples, and sigma, which is 0 for a baseline.
@@ -6,12 +6,9 @@ data of the program: seeds, the order of examples, and sigma, which is 0 for a b
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import pathlib
-import time
-from collections.abc import Callable, Sequence
-from typing import Any
+import copy
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -20,13 +17,7 @@ import optax
 
 from experiments import nets
 from experiments.config import Run
-from experiments.machine import origin
-from experiments.machine.files import write_json
-from experiments.methods.smoothing import Smoothing
 from experiments.nets.fast_cpu import mapped
-from experiments.run import results
-from experiments.run.claim import claim
-from experiments.run.log import Log, epoch_line
 from experiments.run.step import (
     Images,
     Keys,
@@ -38,9 +29,7 @@ from experiments.run.step import (
     make_step,
     order,
 )
-from experiments.run.summary import summarise
-from experiments.run.weights import save_weights
-from lgnn_jax import Window, lgnn
+from lgnn_jax import LGNNState, Window, lgnn
 
 _EVALUATED = 500  # Test images at once.
 
@@ -49,32 +38,34 @@ def family(config: Run) -> Run:
     """What a run shares with those that one program can make beside it.
 
     Raises:
-      ValueError: If its method is none whose sigma is all that there is to it, or does something between epochs.
+      ValueError: If a sigma is not all that there is to its method.
     """
-    method = type(config.method)
-    if not issubclass(method, Smoothing) or method.between is not Smoothing.between:
+    if not config.method.sigma_alone:
         raise ValueError(f"Runs of {config.method.name!r} cannot be made together; leave --together out.")
     return config.having(seed=0, variant="constant", sigma=0.5)
 
 
 class Together:
-    """The program of several runs of a :func:`family`, on one device.
+    """The program of several runs of a :func:`family`, as many on every device.
 
     Args:
       configs: The runs; they differ in seed, variant and sigma alone.
-      placed: Their data.
+      placed: Their data, on devices of this process.
       at_once: Steps that are handed to the device together. Accelerators then need not wait for the host; on a
         CPU, convolutions within a loop lose their threads.
 
     Raises:
-      ValueError: If the runs are of several families, or there are several devices.
+      ValueError: If the runs are of several families, or do not divide over the devices.
     """
 
     def __init__(self, configs: Sequence[Run], placed: PlacedData, at_once: int | None = None):
         if len({family(config) for config in configs}) != 1:
             raise ValueError("Runs that are made together differ in seed, variant and sigma alone.")
-        if len(placed.devices) != 1:
-            raise ValueError(f"Runs are made together on one device; there are {len(placed.devices)}.")
+        if len(configs) % len(placed.devices):
+            raise ValueError(
+                f"{len(configs)} runs do not divide over {len(placed.devices)} devices; give as many runs to every "
+                "device."
+            )
         self.configs, self.placed = tuple(configs), placed
         self.steps = placed.train_examples // configs[0].recipe.batch
         self._at_once = at_once or (1 if jax.default_backend() == "cpu" else self.steps)
@@ -83,12 +74,17 @@ class Together:
         self._advance = jax.jit(self._steps, donate_argnums=0)
         self._evaluate = jax.jit(self._tested)
 
+    def of(self, configs: Sequence[Run]) -> Self:
+        """The same compiled program for as many other runs of the family."""
+        found = copy.copy(self)
+        found.configs = tuple(configs)
+        return found
+
     def start(self) -> tuple[TrainState, Keys]:
         """The runs' states and keys, each leaf with a leading axis of runs."""
-        states, drawn = [], []
+        states = []
         for config in self.configs:
-            own = keys(config.seed)
-            variables = initial_variables(self._module, own.init)
+            variables = initial_variables(self._module, keys(config.seed).init)
             params, tx = variables["params"], self._optimizer(0.0)
             states.append(
                 TrainState(
@@ -99,12 +95,44 @@ class Together:
                     Totals.zero(),
                 )
             )
-            drawn.append(own)
-        stacked = (jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees) for trees in (states, drawn))
-        return self.placed.replicate(tuple(stacked))
+        drawn = [keys(config.seed) for config in self.configs]
+        return self._stacked(states), self._stacked(drawn)
 
-    def epoch(self, states: TrainState, drawn: Keys, epoch: int) -> TrainState:
-        """The states after another epoch; ``states`` are used up."""
+    def apart(self, states: TrainState) -> list[TrainState]:
+        """Every run's state as NumPy arrays, as the run alone has it."""
+        found = []
+        host = jax.device_get(states)
+        for index, config in enumerate(self.configs):
+            state = jax.tree.map(lambda leaf, index=index: np.asarray(leaf[index]), host)
+            alone = jax.eval_shape(config.optimizer(self.steps).init, state.params)
+            # A baseline of its own smooths nothing, and has no state for it.
+            first = state.opt_state[0] if jax.tree.leaves(alone[0]) else alone[0]
+            found.append(state._replace(opt_state=(first, *state.opt_state[1:])))
+        return found
+
+    def joined(self, states: Sequence[TrainState]) -> TrainState:
+        """The program's states, from those that :meth:`apart` gives."""
+        return self._stacked(
+            [
+                state._replace(opt_state=(LGNNState(np.int32(state.step)), *state.opt_state[1:]))
+                for state in states
+            ]
+        )
+
+    def _stacked(self, trees: Sequence[Any]) -> Any:
+        return self.placed.spread(jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees))
+
+    def epoch(
+        self, states: TrainState, drawn: Keys, epoch: int, done: int = 0
+    ) -> Iterator[tuple[int, TrainState]]:
+        """The epoch's steps done and the states then, part by part, of which each uses up the one before.
+
+        Args:
+          states: After ``done`` of the epoch's steps.
+          drawn: The runs' keys.
+          epoch: From 0.
+          done: Steps of it that are done.
+        """
         batches = np.stack(
             [
                 order(config.seed, epoch, self.placed.train_examples, config.recipe.batch)
@@ -113,13 +141,13 @@ class Together:
             axis=1,
         )
         sigmas = np.array([self._sigma(config, epoch) for config in self.configs], np.float32)
-        zero = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(self.configs),)), Totals.zero())
-        # As it comes out of the program, for which it would else be compiled once more.
-        states = states._replace(totals=self.placed.replicate(zero))
-        for start in range(0, self.steps, self._at_once):
+        if not done:
+            # Placed as they come out of the program, for which it would else be compiled once more.
+            states = states._replace(totals=self._stacked([Totals.zero()] * len(self.configs)))
+        for start in range(done, self.steps, self._at_once):
             part = batches[start : start + self._at_once]
             states = self._advance(states, self.placed.train, drawn, part, sigmas)
-        return states
+            yield start + len(part), states
 
     def evaluate(self, states: TrainState) -> tuple[np.ndarray, np.ndarray]:
         """What every run classifies correctly, bool ``(runs, test)``, and its mean loss, ``(runs,)``."""
@@ -144,8 +172,8 @@ class Together:
 
     def _each(self, function: Any, axes: Any) -> Any:
         """``function`` for every run; a single one is not mapped, so that its program is that of a run alone."""
-        if len(self.configs) > 1:
-            return mapped(jax.vmap(function, in_axes=axes))
+        if len(self.configs) > len(self.placed.devices):
+            return self.placed.over_devices(mapped(jax.vmap(function, in_axes=axes)), axes)
 
         def alone(*arguments: Any) -> Any:
             chosen = [
@@ -154,7 +182,7 @@ class Together:
             ]
             return jax.tree.map(lambda leaf: leaf[None], function(*chosen))
 
-        return alone
+        return self.placed.over_devices(alone, axes)
 
     def _steps(
         self, states: TrainState, data: Images, drawn: Keys, batches: jax.Array, sigmas: jax.Array
@@ -162,104 +190,25 @@ class Together:
         """Steps ``(steps, runs, batch)`` in turn."""
         padding = nets.NETS[self._first.net.name].padding
 
-        def step(state, drawn, examples, sigma):
+        def step(state, data, drawn, examples, sigma):
             tx = self._optimizer(sigma)
             made = make_step(self._module, tx, padding=padding, flip=self._first.recipe.flip, axis=None)
             return made(state, data, drawn, examples)
 
-        each = self._each(step, (0, 0, 0, 0))
+        each = self._each(step, (0, None, 0, 0, 0))
         if len(batches) == 1:
-            return each(states, drawn, batches[0], sigmas)
+            return each(states, data, drawn, batches[0], sigmas)
         return jax.lax.scan(
-            lambda states, part: (each(states, drawn, part, sigmas), None), states, batches
+            lambda states, part: (each(states, data, drawn, part, sigmas), None), states, batches
         )[0]
 
     def _tested(self, params: Any, batch_stats: Any, data: Images, batches: jax.Array) -> Any:
-        def test(params, batch_stats, examples):
+        def test(params, batch_stats, data, examples):
             variables = {"params": params, "batch_stats": batch_stats}
             logits = self._module.apply(variables, data.normalised(examples), train=False)
             labels = data.labels[examples]
             losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
             return logits.argmax(-1) == labels, losses
 
-        each = self._each(test, (0, 0, None))
-        return jax.lax.map(lambda examples: each(params, batch_stats, examples), batches)
-
-
-def run_together(program: Together, out: pathlib.Path, say: Callable[[str], object]) -> list[pathlib.Path]:
-    """Makes the program's runs in folders of their own under ``out``, as :func:`experiments.run.make.run` does.
-
-    They are not checkpointed. One whose loss is not finite has no summary; the others go on.
-
-    Raises:
-      ValueError: If one of them is finished, or a class has too few test images for their summaries; nothing is
-        touched then.
-      Taken: If another process makes one of them.
-      click.UsageError: If a folder is of another run.
-
-    Args:
-      program: The runs.
-      out: Folder of all runs.
-      say: What to do with a line of text.
-
-    Returns:
-      The folders of those that are finished.
-    """
-    started = time.monotonic()
-    program.placed.check_tested()
-    folders = [out / config.name for config in program.configs]
-    for config, folder in zip(program.configs, folders, strict=True):
-        results.check_folder(folder, config)
-        if (folder / results.SUMMARY).exists():
-            raise ValueError(f"{config.name} is finished in {str(out)!r}; leave it out.")
-    states, drawn = program.start()
-    lines, correct = [], None
-    with contextlib.ExitStack() as opened:
-        for config, folder in zip(program.configs, folders, strict=True):
-            opened.enter_context(claim(folder, wait=False, say=say))
-            origin.sign(folder)
-            write_json(folder / results.CONFIG, config.flat())
-        logs = [opened.enter_context(Log(folder, 0)) for folder in folders]
-        for epoch in range(program.configs[0].recipe.epochs):
-            begun = time.monotonic()
-            states = jax.block_until_ready(program.epoch(states, drawn, epoch))
-            rate = program.steps * program.configs[0].recipe.batch / (time.monotonic() - begun)
-            totals = jax.device_get(states.totals)
-            correct, losses = program.evaluate(states)
-            lines = [
-                epoch_line(
-                    config,
-                    epoch,
-                    program.steps,
-                    jax.tree.map(functools.partial(_of, index), totals),
-                    (correct[index], float(losses[index])),
-                    rate,
-                )
-                for index, config in enumerate(program.configs)
-            ]
-            for log, line in zip(logs, lines, strict=True):
-                log.write(line)
-            if epoch < 2 or (epoch + 1) % 10 == 0:
-                shown = ", ".join(f"{line['test_accuracy']:.2%}" for line in lines)
-                say(
-                    f"epoch {epoch + 1}: {time.monotonic() - started:.0f} s, {rate:.0f} images/s each; test {shown}"
-                )
-    seconds = time.monotonic() - started
-    made = []
-    for index, (config, folder) in enumerate(zip(program.configs, folders, strict=True)):
-        if not np.isfinite(lines[index]["train_loss"]):
-            say(f"{config.name}: the loss is not finite")
-            continue
-        params, batch_stats = jax.device_get(
-            jax.tree.map(functools.partial(_of, index), (states.params, states.batch_stats))
-        )
-        variables = {"params": params, "batch_stats": batch_stats}
-        save_weights(folder, variables)
-        summary = summarise(config, variables, program.placed, correct[index], lines[index], seconds)
-        write_json(folder / results.SUMMARY, summary | {"together": len(folders)})
-        made.append(folder)
-    return made
-
-
-def _of(index: int, leaf: jax.Array) -> jax.Array:
-    return leaf[index]
+        each = self._each(test, (0, 0, None, None))
+        return jax.lax.map(lambda examples: each(params, batch_stats, data, examples), batches)

@@ -19,9 +19,10 @@ from experiments.run import progress as progress_module
 from experiments.run import results
 from experiments.run.checkpoint import tree_digest as params_digest
 from experiments.run.make import run
+from experiments.run.make_together import run_together
 from experiments.run.progress import Reporter
 from experiments.run.step import PlacedData, Trainer
-from experiments.run.together import Together, run_together
+from experiments.run.together import Together
 from experiments.run.weights import convolutions, load_weights, natural
 from experiments.study import figures, tables
 from experiments.study.study import comparison
@@ -144,7 +145,7 @@ def test_a_set_of_which_no_summary_can_be_is_refused_before_the_first_step(shall
     with Reporter(1, 1, Console(quiet=True)) as progress:
         for make in (
             lambda: run(Trainer(config, PlacedData(data)), 0, tmp_path, progress),
-            lambda: run_together(Together([config], placed), tmp_path, progress.say),
+            lambda: run_together(Together([config], placed), tmp_path, progress),
         ):
             with pytest.raises(ValueError, match="too few test images of 7 .0.; .* need 2 of every class"):
                 make()
