@@ -5,7 +5,7 @@ is compiled for:
 
 - *shifted*, on accelerators: a sum of the array shifted along the units' axis, :mod:`lgnn_jax._stencils`.
 - *flat*, on a single CPU device, for units on the last axis: the same in memory, :mod:`lgnn_jax._flat_cpu`.
-- *sliced*, on CPUs elsewhere: per grid dimension a sum of slices of an array padded by concatenation.
+- *padded*, on CPUs elsewhere: the same along the units' axis, with room at both ends, :mod:`lgnn_jax._padded_cpu`.
 - *dense*, for the heat kernel: per grid dimension a product with its matrix, at ``HIGHEST`` precision.
 
 But for the second, all stay within a filter's weights, so arrays sharded on another axis need no communication.
@@ -23,7 +23,8 @@ from jax.sharding import PartitionSpec
 
 from lgnn_jax._flat_cpu import flat
 from lgnn_jax._grid import Grid, check_axis
-from lgnn_jax._neighbourhood import HeatKernel, Window, check_sigma, heat_matrix, sources, taps
+from lgnn_jax._neighbourhood import HeatKernel, Window, check_sigma, heat_matrix, taps
+from lgnn_jax._padded_cpu import padded
 from lgnn_jax._stencils import nested, passes
 from lgnn_jax._tree import unboxed
 
@@ -69,9 +70,9 @@ def smooth(
     differently, within those errors.
 
     A value that is not finite, or so large that a difference overflows, spreads to its neighbours within the
-    window; on accelerators also to units that are as near along the axis (the next row's first), on a single
-    CPU device to weights that are as near in memory (the next input channel's), and with a heat kernel to the
-    whole grid. Where gradients may not be finite put the chain within
+    window, to units that are as near along the axis (the next row's first) and, on a single CPU device with
+    the units on the last axis, to weights that are as near in memory (the next input channel's); with a heat
+    kernel to the whole grid. Where gradients may not be finite put the chain within
     ``optax.apply_if_finite``, or ``optax.zero_nans``, which leaves infinities, before it.
 
     Args:
@@ -124,7 +125,9 @@ def _smooth(
     if isinstance(window, HeatKernel):
         return _dense(x, jnp.asarray(sigma, dtype), grid, axis)
     weights = taps(sigma, window, dtype)
-    on_cpu = functools.partial(_sliced, grid=grid, window=window, axis=axis)
+    # Explicitly sharded axes cannot be merged; of those that a compiler shards, the first one may be sharded.
+    merged = not any(entry is not None for entry in spec)
+    on_cpu = functools.partial(padded, grid=grid, window=window, axis=axis, merged=merged)
     # Flattened, an array that is sharded, explicitly or by a compiler that sees several devices, would be
     # gathered on every device.
     sharded = jax.device_count() > 1 or any(entry is not None for entry in spec)
@@ -152,28 +155,21 @@ def _dense(x: jax.Array, sigma: jax.Array, grid: Grid, axis: int) -> jax.Array:
     return y.reshape(x.shape).astype(x.dtype)
 
 
-def _sliced(x: jax.Array, weights: jax.Array, *, grid: Grid, window: Window, axis: int) -> jax.Array:
-    """Per grid dimension, a sum of shifted slices of an array padded by concatenation."""
-    y, axes = _laid_out(x.astype(weights.dtype), grid, axis)
-    for line, length in zip(axes, grid.shape, strict=True):
-        if length == 1 and window.normalise:
-            continue  # A single unit, repeated by the border: the taps sum to one.
-        border, radius = sources(length, window, grid.wrap), window.radius
-        unit = functools.partial(lax.slice_in_dim, y, axis=line)
-        before = [unit(int(i), int(i) + 1) for i in border[0, :radius]]
-        after = [unit(int(i), int(i) + 1) for i in border[-1, radius + 1 :]]
-        padded = jnp.concatenate([*before, y, *after], axis=line)
-        shifts = [
-            weights[k] * lax.slice_in_dim(padded, k, k + length, axis=line) for k in range(window.size)
-        ]
-        y = functools.reduce(jnp.add, shifts)
-    return y.reshape(x.shape).astype(x.dtype)
+@functools.cache
+def _layouts_are_mapped() -> bool:
+    """Whether this JAX can map a layout constraint; where it cannot, accelerators may transpose."""
+    pinned = jax.vmap(lambda x: with_layout_constraint(x, MemoryLayout(())))
+    try:
+        jax.eval_shape(pinned, jax.ShapeDtypeStruct((1,), jnp.float32))
+    except NotImplementedError:
+        return False
+    return True
 
 
 def _shifted(x: jax.Array, weights: jax.Array, *, grid: Grid, window: Window, axis: int) -> jax.Array:
     """Sums of ``x`` shifted along the units' axis, which is never split: one fused loop a pass."""
     # In any other layout a compiler would have to transpose what arrives, or what the update then reads.
-    y = with_layout_constraint(x, MemoryLayout(tuple(range(x.ndim))))
+    y = with_layout_constraint(x, MemoryLayout(tuple(range(x.ndim)))) if _layouts_are_mapped() else x
     total = None if window.normalise else weights.sum()
 
     def scaled(value: jax.Array, coefficient: jax.Array) -> jax.Array:

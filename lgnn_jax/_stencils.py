@@ -26,7 +26,9 @@ _MOST_TAPS_AT_ONCE = 27
 Stencil = dict[int, jax.Array]
 
 
-def passes(grid: Grid, weights: jax.Array, window: Window, *, kept: bool) -> list[list[Stencil]]:
+def passes(
+    grid: Grid, weights: jax.Array, window: Window, *, kept: bool, most: int = _MOST_TAPS_AT_ONCE
+) -> list[list[Stencil]]:
     """The stencils of the grid's dimensions, in groups that are each worth one pass over memory.
 
     Args:
@@ -34,13 +36,14 @@ def passes(grid: Grid, weights: jax.Array, window: Window, *, kept: bool) -> lis
       weights: The window's taps.
       window: The window.
       kept: Whether coefficients are to be kept in memory, or worked out anew for every weight.
+      most: Taps in all above which a pass is made for every grid dimension.
     """
     stencils = [
         _stencil(grid, dimension, weights, window, kept)
         for dimension, length in enumerate(grid.shape)
         if length > 1 or not window.normalise
     ]
-    at_once = math.prod(len(stencil) + 1 for stencil in stencils) <= _MOST_TAPS_AT_ONCE
+    at_once = math.prod(len(stencil) + 1 for stencil in stencils) <= most
     return [stencils] if at_once else [[stencil] for stencil in stencils]
 
 

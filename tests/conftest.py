@@ -7,6 +7,8 @@ import pytest
 
 from lgnn_jax import _smoothing
 
+shifted = _smoothing._shifted
+
 # Most of a test's time is compiling: a third less without LLVM's optimisations, and half of the rest without
 # fusions written in MLIR, which newer versions have alone; they end at a flag that they do not know. Read when JAX
 # starts its devices, and by the processes that tests start.
@@ -21,14 +23,16 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
-@pytest.fixture(params=["sliced", "flat", "shifted"], scope="module")
+@pytest.fixture(params=["padded", "flat", "shifted"], scope="module")
 def form(request):
     """The test in the form for several CPU devices, in the one for a single CPU device, and in accelerators'."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "flat":
             patch.setattr(jax, "device_count", lambda: 1)
         if request.param == "shifted":
-            patch.setattr(_smoothing, "_sliced", _smoothing._shifted)
+            patch.setattr(
+                _smoothing, "padded", lambda x, weights, *, merged, **where: shifted(x, weights, **where)
+            )
         _smoothing._smooth.clear_cache()
         yield request.param
     _smoothing._smooth.clear_cache()

@@ -29,7 +29,7 @@ def smoothed(x, shape, axis, sigma, window):
 
 
 # Without axes, the grid's other ones.
-WAYS = [("flat", (-1,)), ("sliced", ()), ("sliced", (-1,)), ("shifted", ()), ("shifted", (-1,))]
+WAYS = [("flat", (-1,)), ("padded", ()), ("padded", (-1,)), ("shifted", ()), ("shifted", (-1,))]
 
 
 def cases():
