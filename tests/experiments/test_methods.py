@@ -370,14 +370,13 @@ def by_layers(variant, params, seen):
     grid, found = Grid((4, 1)), []
     for layer in ("conv_0", "conv_1"):
         filters = np.asarray(params[layer]["kernel"], np.float64).reshape(-1, 4).T
-        samples = np.asarray(seen[f"{layer}/kernel"], np.float64).reshape(-1, 4)
-        found.append(
-            {
-                "topoloss": lambda: reference.topoloss(filters, grid, (4, 1)),
-                "tdann": lambda: reference.response_loss(samples, grid),
-                "weight_similarity": lambda: reference.weight_similarity_loss(filters, grid),
-            }[variant]()
-        )
+        if variant == "topoloss":
+            found.append(reference.topoloss(filters, grid, (4, 1)))
+        elif variant == "tdann":
+            samples = np.asarray(seen[f"{layer}/kernel"], np.float64).reshape(-1, 4)
+            found.append(reference.response_loss(samples, grid))
+        else:
+            found.append(reference.weight_similarity_loss(filters, grid))
     return found
 
 
@@ -408,7 +407,11 @@ def test_a_rival_adds_what_the_layers_lose(variant, settings, how, shallow):
 
 @pytest.mark.parametrize(
     "variant, strength",
-    [("topoloss", "tau"), ("tdann", "response_strength"), ("weight_similarity", "weight_strength")],
+    [
+        ("tdann", "response_strength"),
+        pytest.param("topoloss", "tau", marks=pytest.mark.slow),
+        pytest.param("weight_similarity", "weight_strength", marks=pytest.mark.slow),
+    ],
 )
 def test_a_rival_lowers_its_own_loss_in_training(variant, strength, shallow):
     data = datasets.load("digits")
