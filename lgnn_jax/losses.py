@@ -43,7 +43,7 @@ def topoloss(
 
     On a plane of two dimensions this is ``topoloss`` 0.0.2 of PyPI in value and gradient. That package lays
     ``units`` filters out with the short side first, 512 as ``Grid((16, 32))``; there, a factor longer than a
-    side is an error, prime widths with it, and a filter of zeros has gradients of 1e8.
+    side is an error, prime widths with it, and a filter of zeros has gradients of 1e8 / units.
 
     Args:
       kernel: Weights of any rank from 2, in a box of Flax's or not. Computed in float32, or in float64 if that
