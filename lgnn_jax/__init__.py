@@ -1,6 +1,6 @@
 """Topographic training in JAX: gradients smoothed over a grid of filters, as an Optax transformation."""
 
-from lgnn_jax import som, topography
+from lgnn_jax import losses, som, topography
 from lgnn_jax._arrange import arrange
 from lgnn_jax._fitted import fitted_score
 from lgnn_jax._grid import Grid, distances, grid_shape, neighbours
@@ -27,6 +27,7 @@ __all__ = [
     "grid_shape",
     "largest_sigma",
     "lgnn",
+    "losses",
     "neighbours",
     "reorder",
     "smooth",

@@ -26,6 +26,9 @@ from experiments.methods.base import Method
 from experiments.methods.baseline import Baseline
 from experiments.methods.constant import Constant
 from experiments.methods.decreasing import Decreasing
+from experiments.methods.tdann import Tdann
+from experiments.methods.topoloss import TopoLoss
+from experiments.methods.weight_similarity import WeightSimilarity
 
 METHODS: dict[str, type[Method]] = {
     kind.name: kind
@@ -34,6 +37,9 @@ METHODS: dict[str, type[Method]] = {
         Constant,
         Decreasing,
         Arranged,
+        TopoLoss,
+        Tdann,
+        WeightSimilarity,
     )
 }
 

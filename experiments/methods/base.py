@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import operator
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
 import optax
+
+from lgnn_jax import Layer
 
 if TYPE_CHECKING:
     from experiments.config import Run
@@ -60,3 +64,11 @@ class Method:
     def identity(self, settings: dict[str, Any]) -> dict[str, Any]:
         """Those of a run's flat settings that decide its result."""
         return settings
+
+
+def laid_out(run: Run, params: Any) -> list[tuple[Layer, jax.Array]]:
+    """The layers that a run's network lays out, each with its kernel."""
+    return [
+        (layer, functools.reduce(operator.getitem, layer.path.split("/"), params))
+        for layer in run.net.layout.layers(params)
+    ]

@@ -22,7 +22,9 @@ from experiments.run.augment import crop_and_flip, example_keys, normalise
 from experiments.run.checkpoint import Saved
 from experiments.run.step import Images, Totals, TrainState, keys, make_step
 from experiments.run.together import family
+from lgnn_jax import Grid
 from tests.experiments.run.test_step import pictures
+from tests.lgnn_jax import reference
 
 
 @dataclasses.dataclass(frozen=True)
@@ -348,3 +350,106 @@ def test_what_arranged_is_told_is_checked_and_said_in_the_log():
             foresee("digits", variant="arranged", **wrong)
     with pytest.raises(ValueError, match="'arranged' cannot be made together"):
         family(run)
+
+
+def rivals(**settings):
+    """Terms of the loss of methods that are nothing else, with parameters and activations for them."""
+    of, draw = {"width": 1 / 16, "grids": ((4, (4, 1)),), **settings}, np.random.default_rng(0)
+    run, _ = foresee("digits", **of)
+    module = nets.build("vgg11", 10, 1 / 16)
+    params = jax.jit(
+        lambda: module.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False)["params"]
+    )()
+    shapes = {f"conv_{index}/kernel": (6, size, size, 4) for index, size in ((0, 4), (1, 2))}
+    seen = {path: jnp.asarray(draw.standard_normal(shape), jnp.float32) for path, shape in shapes.items()}
+    return run, params, seen
+
+
+def by_layers(variant, params, seen):
+    """What the two layers, on grids of 4x1, lose."""
+    grid, found = Grid((4, 1)), []
+    for layer in ("conv_0", "conv_1"):
+        filters = np.asarray(params[layer]["kernel"], np.float64).reshape(-1, 4).T
+        if variant == "topoloss":
+            found.append(reference.topoloss(filters, grid, (4, 1)))
+        elif variant == "tdann":
+            samples = np.asarray(seen[f"{layer}/kernel"], np.float64).reshape(-1, 4)
+            found.append(reference.response_loss(samples, grid))
+        else:
+            found.append(reference.weight_similarity_loss(filters, grid))
+    return found
+
+
+@pytest.mark.parametrize(
+    "variant, settings, how",
+    [
+        ("topoloss", {"tau": 3.0, "topo_factor": 9.0}, np.mean),  # A sheet has no 9 to a side.
+        ("tdann", {"response_strength": 3.0}, np.sum),
+        ("weight_similarity", {"weight_strength": 3.0}, np.mean),
+    ],
+)
+def test_a_rival_adds_what_the_layers_lose(variant, settings, how, shallow):
+    run, params, seen = rivals(variant=variant, **settings)
+    term = jax.jit(run.method.loss(run))
+    value = term(params, seen)
+    np.testing.assert_allclose(value, 3 * how(by_layers(variant, params, seen)), rtol=1e-5)
+    assert run.method.logged(run, 0, 1) == {next(iter(settings)): 3.0}
+    assert {key: run.flat()[key] for key in settings} == settings and "sigma" not in run.flat()
+    grads = jax.grad(term, argnums=(0, 1))(params, seen)
+    touched = {
+        jax.tree_util.keystr(path, simple=True, separator="/")
+        for path, grad in jax.tree_util.tree_leaves_with_path(grads)
+        if np.abs(grad).max() > 1e-4
+    }
+    of = 1 if variant == "tdann" else 0
+    assert touched == {f"{of}/conv_0/kernel", f"{of}/conv_1/kernel"}
+
+
+@pytest.mark.parametrize(
+    "variant, strength",
+    [
+        ("tdann", "response_strength"),
+        pytest.param("topoloss", "tau", marks=pytest.mark.slow),
+        pytest.param("weight_similarity", "weight_strength", marks=pytest.mark.slow),
+    ],
+)
+def test_a_rival_lowers_its_own_loss_in_training(variant, strength, shallow):
+    data = datasets.load("digits")
+    config, _ = configure(data, variant=variant, width=1 / 4, batch=128, lr=0.01, **{strength: 30.0})
+    trainer = step.Trainer(config, step.PlacedData(data, jax.devices()[:1]))
+    state, drawn = trainer.start(0)
+    module = nets.build("vgg11", 10, 1 / 4)
+
+    @jax.jit
+    def lost(state):
+        images = trainer.placed.train.normalised(jnp.arange(256))
+        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        _, changed = module.apply(
+            variables,
+            images,
+            train=True,
+            mutable=["intermediates", "batch_stats"],
+            rngs={"dropout": drawn.dropout},
+        )
+        return config.method.loss(config)(state.params, activations.shown(changed["intermediates"]))
+
+    before = lost(state)
+    for examples in np.arange(8 * 128).reshape(8, 128):
+        state = trainer.step(state, drawn, examples.astype(np.int32))
+    assert np.isfinite(before) and lost(state) < 0.9 * before
+    assert int(state.totals.first_bad_step) > 8
+
+
+@pytest.mark.parametrize(
+    "variant, setting, values",
+    [
+        ("topoloss", "tau", (-1.0, np.inf, np.nan)),
+        ("topoloss", "topo_factor", (0.5, np.inf, np.nan)),
+        ("tdann", "response_strength", (-1.0, np.inf, np.nan)),
+        ("weight_similarity", "weight_strength", (-1.0, np.inf, np.nan)),
+    ],
+)
+def test_what_a_rival_is_told_is_checked(variant, setting, values):
+    for value in values:
+        with pytest.raises(ValueError, match=f"{setting} must be at least . and finite, got {value:g}"):
+            foresee("digits", variant=variant, **{setting: value})

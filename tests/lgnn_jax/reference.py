@@ -127,3 +127,58 @@ def som_batch(data, steps, weights, grid, sigma, rate):
             if sum(heard) > 0:
                 weights[j] += alpha * (np.average(data, 0, heard) - weights[j])
     return weights
+
+
+def _cosine(a, b):
+    """Of two vectors, 0 if one of them is zero."""
+    norms = np.linalg.norm(a) * np.linalg.norm(b)
+    return a @ b / norms if norms else 0.0
+
+
+def _read(values, place, wrap):
+    """A value between two of a line, linearly; beyond the ends the last one, or on a circle the first again."""
+    place = place if wrap else min(max(place, 0), len(values) - 1)
+    left = math.floor(place)
+    pair = [
+        values[at % len(values)] if wrap else values[min(at, len(values) - 1)] for at in (left, left + 1)
+    ]
+    return pair[0] + (place - left) * (pair[1] - pair[0])
+
+
+def down_and_up(line, factor, wrap=False):
+    """A line of vectors, sampled down by a factor and up again."""
+    n, factor = len(line), min(factor, len(line))
+    m = math.floor(n / factor)
+    apart = n / m if wrap else factor
+    coarse = [_read(line, (j + 0.5) * apart - 0.5, wrap) for j in range(m)]
+    return np.array([_read(coarse, (i + 0.5) * m / n - 0.5, wrap) for i in range(n)])
+
+
+def topoloss(filters, grid, factors):
+    """TopoLoss of filters ``(units, weights)``, line by line of their sheet."""
+    blurred = filters.reshape(*grid.shape, -1)
+    for dimension, factor in enumerate(factors):
+        moved = np.moveaxis(blurred, dimension, 0)
+        blurred = np.moveaxis(down_and_up(moved, factor, grid.wrap), 0, dimension)
+    blurred = blurred.reshape(filters.shape)
+    return 1 - np.mean([_cosine(a, b) for a, b in zip(filters, blurred, strict=True)])
+
+
+def weight_similarity_loss(filters, grid):
+    """One minus the mean cosine of the pairs one step apart."""
+    units = range(grid.units)
+    near = [
+        _cosine(filters[i], filters[j])
+        for i, j in itertools.combinations(units, 2)
+        if grid_distance(grid.shape, grid.wrap, i, j) == 1
+    ]
+    return 1 - np.mean(near)
+
+
+def response_loss(samples, grid):
+    """Of ``(samples, units)``, pair by pair, without constant units."""
+    units = [unit for unit in range(grid.units) if np.ptp(samples[:, unit]) > 0]
+    pairs = list(itertools.combinations(units, 2))
+    alike = [np.corrcoef(samples[:, i], samples[:, j])[0, 1] for i, j in pairs]
+    near = [1 / (1 + grid_distance(grid.shape, grid.wrap, i, j)) for i, j in pairs]
+    return (1 - np.corrcoef(alike, near)[0, 1]) / 2

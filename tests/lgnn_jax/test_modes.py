@@ -25,6 +25,7 @@ from lgnn_jax import (
     inspect,
     largest_sigma,
     lgnn,
+    losses,
     smooth,
     som,
     topography,
@@ -174,6 +175,13 @@ CALLS = {
         som.fit(UNITS, TORUS, key=key(), batch=False, steps=1, start="samples"),
         som.assign(UNITS, UNITS[:3]),
         som.u_matrix(UNITS.T, TORUS),
+    ],
+    "losses": lambda: [
+        jax.value_and_grad(losses.topoloss)(DEAD, GRID),
+        jax.value_and_grad(losses.topoloss)(KERNEL, TORUS),
+        jax.value_and_grad(losses.weight_similarity_loss)(DEAD, TORUS),
+        jax.value_and_grad(losses.response_loss)(UNITS, GRID),
+        losses.response_loss(UNITS, TORUS, key=key(), most=4),
     ],
     "arrange": lambda: [
         objective(arrange(dead_cosines(), grid, key=k, start=s))

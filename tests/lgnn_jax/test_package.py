@@ -37,7 +37,7 @@ def test_the_library_imports_jax_and_optax_alone():
 def test_the_public_names_are_the_contract():
     assert sorted(lgnn_jax.__all__) == sorted(
         "lgnn LGNNState decreasing_sigma Grid grid_shape neighbours distances Window HeatKernel smooth "
-        "largest_sigma Layer ConvLayout topography arrange fitted_score reorder ties Ties som".split()
+        "largest_sigma Layer ConvLayout topography arrange fitted_score reorder ties Ties som losses".split()
     )
     assert all(hasattr(lgnn_jax, name) for name in lgnn_jax.__all__)
 

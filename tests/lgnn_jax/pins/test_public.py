@@ -12,6 +12,7 @@ from tests.golden import Golden
 
 MODULES = [
     "lgnn_jax",
+    "lgnn_jax.losses",
     "lgnn_jax.som",
     "lgnn_jax.topography",
     "lgnn_jax.inspect",
