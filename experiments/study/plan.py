@@ -197,7 +197,7 @@ def _value(key: str, field: dataclasses.Field[Any], given: Any) -> Any:
         try:
             return kind.convert(given, None, None)
         except click.UsageError as error:
-            raise ValueError(f"{key}: {error.format_message()}.") from None
+            raise ValueError(f"{key}: {error.message}.") from None
     wanted = field.type if field.type in _KINDS else "str"
     if wanted == "float" and type(given) is int:
         return float(given)
