@@ -96,7 +96,7 @@ def regions(labels: np.ndarray, grid: Grid, *, seed: int = 0, permutations: int 
 def _components(labels: np.ndarray, grid: Grid) -> np.ndarray:
     """The component of every unit of every labelling ``(labellings, units)``, flat; no two share one."""
     first, second = neighbours(grid).T
-    which, pair = np.nonzero((labels[:, first] == labels[:, second]) & (labels[:, first] != NONE))
+    which, pair = np.nonzero(labels[:, first] == labels[:, second])
     ends = (which * grid.units + side[pair] for side in (first, second))
     edges = coo_array((np.ones(len(which), bool), tuple(ends)), shape=(labels.size, labels.size))
     return connected_components(edges, directed=False)[1]
