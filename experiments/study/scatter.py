@@ -56,15 +56,14 @@ def draw(entries: Sequence[Entry], title: str, path: pathlib.Path) -> None:
 
 
 def _styles(entries: Sequence[Entry]) -> list[tuple[str, str]]:
-    """A colour a variant, and a shape a row of it."""
+    """A colour a variant, and a shape a row of a colour, which several variants may have."""
     variants = list(dict.fromkeys(entry["variant"] for entry in entries))
-    counts = dict.fromkeys(variants, 0)
+    counts = dict.fromkeys(_COLOURS, 0)
     found = []
     for entry in entries:
-        variant = entry["variant"]
-        colour = _COLOURS[variants.index(variant) % len(_COLOURS)]
-        found.append((colour, _SHAPES[counts[variant] % len(_SHAPES)]))
-        counts[variant] += 1
+        colour = _COLOURS[variants.index(entry["variant"]) % len(_COLOURS)]
+        found.append((colour, _SHAPES[counts[colour] % len(_SHAPES)]))
+        counts[colour] += 1
     return found
 
 

@@ -276,7 +276,8 @@ def test_the_figure_shows_what_is_known(tmp_path):
         }
 
     entries = [entry("a", 0.5, 0.1, 0.4), entry("a2", 0.4, 0.3, None), entry("b", None, None, None)]
-    assert len(set(scatter._styles(entries))) == 3
+    many = [entry(f"{variant}{row}", 0.5, 0.1, 0.4) for variant in "abcdefghijklmno" for row in "12"]
+    assert len(set(scatter._styles(many))) == len(many) and len(set(scatter._styles(entries))) == 3
     drawn = []
     monkey = pytest.MonkeyPatch()
     with monkey.context() as patch:
