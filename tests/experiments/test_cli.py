@@ -174,7 +174,7 @@ def test_lines_are_of_the_first_host_and_errors_of_every_one(monkeypatch, capsys
 
 
 def test_what_commands_are_made_of_imports_no_command():
-    above = {"cli", "reproduce", "train"}
+    above = {"cli", "frontier", "reproduce", "train"}
     package = ROOT / "experiments"
     files = [
         file

@@ -9,7 +9,7 @@ import sys
 import click
 import pytest
 
-from experiments import cli, errors, options, reproduce, sweep, train
+from experiments import cli, errors, frontier, options, reproduce, sweep, train
 from experiments.benchmark import __main__ as benchmark
 from experiments.inspect import __main__ as inspect
 from tests import golden
@@ -23,6 +23,7 @@ flags, wrong, ends = (
 COMMANDS = {
     "train": train.main,
     "reproduce": reproduce.main,
+    "frontier": frontier.main,
     "inspect": inspect.main,
     "benchmark": benchmark.main,
 }
@@ -92,7 +93,7 @@ def test_flags_are_the_same(words):
     flags.check(words, found)
 
 
-# One for every kind of error; {} is an empty folder with an empty file, and FINISHED the folder of a run.
+# One for every kind of error; {} is an empty folder with an empty file and a plan, FINISHED the folder of a run.
 SHARED = [
     "--net vgg12",
     "--net",
@@ -159,6 +160,15 @@ WRONG += [
     "reproduce ablation --width 0.01",
     "reproduce fig1 --seeds 2",
     "reproduce fig2 --pictures many",
+    "frontier",
+    "frontier {}/missing",
+    "frontier {}",
+    "frontier {}/file",
+    "frontier {}/plan --sigma 1",
+    "frontier {}/plan --seeds 0",
+    "frontier {}/plan --plan --publish",
+    "frontier {}/plan --shorten 0.5 --epochs 3",
+    "frontier {}/plan --width 0",
     "inspect",
     "inspect {}/missing",
     "inspect {}",
@@ -187,6 +197,7 @@ WRONG += [
 @pytest.mark.parametrize("case", WRONG)
 def test_wrong_input_is_answered_the_same(case, tmp_path, monkeypatch, capsys):
     (tmp_path / "file").touch()
+    (tmp_path / "plan").write_text('[[rows]]\nname = "a"\nvariant = "constant"\nsigma = 0.84\n')
     command, *arguments = case.split(" ")
     places = {"FINISHED": str(pathlib.Path(__file__).parent / "golden" / "runs" / "finished")}
     arguments = [argument.format(tmp_path, **places) for argument in arguments]
