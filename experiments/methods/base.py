@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
+import numpy as np
 import optax
 
 if TYPE_CHECKING:
@@ -50,6 +51,13 @@ class Method:
         was never interrupted; of several hosts the first one's state counts.
         """
         return state
+
+    def orders(self, run: Run, params: Any) -> Mapping[str, np.ndarray]:
+        """By the path of a kernel the order in which its units lie on the grid; layers left out lie in their own.
+
+        Of an order, ``order[p]`` the unit at place ``p``, a summary has the metrics too, under ``permuted``.
+        """
+        return {}
 
     def logged(self, run: Run, step: int, steps_per_epoch: int) -> dict[str, float]:
         """What the log says of the epoch that begins with this step."""

@@ -22,7 +22,7 @@ from experiments import nets
 from experiments.config import Run
 from experiments.machine import origin
 from experiments.machine.files import write_json
-from experiments.methods.smoothing import Smoothing
+from experiments.methods import Baseline, Constant, Decreasing
 from experiments.nets.fast_cpu import mapped
 from experiments.run import results
 from experiments.run.claim import claim
@@ -42,6 +42,7 @@ from experiments.run.summary import summarise
 from experiments.run.weights import save_weights
 from lgnn_jax import Window, lgnn
 
+_OF_SIGMA_ALONE = (Baseline, Constant, Decreasing)
 _EVALUATED = 500  # Test images at once.
 
 
@@ -49,10 +50,9 @@ def family(config: Run) -> Run:
     """What a run shares with those that one program can make beside it.
 
     Raises:
-      ValueError: If its method is none whose sigma is all that there is to it, or does something between epochs.
+      ValueError: If its method is none whose sigma is all that there is to it.
     """
-    method = type(config.method)
-    if not issubclass(method, Smoothing) or method.between is not Smoothing.between:
+    if type(config.method) not in _OF_SIGMA_ALONE:
         raise ValueError(f"Runs of {config.method.name!r} cannot be made together; leave --together out.")
     return config.having(seed=0, variant="constant", sigma=0.5)
 

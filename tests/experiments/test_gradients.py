@@ -1,0 +1,175 @@
+"""Methods that act on gradients, against their formulas in NumPy's float64; a short run of each."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from rich.console import Console
+
+from experiments import data as datasets
+from experiments.config import configure, foresee
+from experiments.run import results, summary
+from experiments.run.make import run as make
+from experiments.run.progress import Reporter
+from experiments.run.step import PlacedData, Trainer, order
+from experiments.run.together import family
+from experiments.run.weights import convolutions
+from lgnn_jax import neighbours
+from tests.lgnn_jax.reference import apply, dense
+
+STEPS = 10  # Of an epoch.
+GRIDS = {"conv_0": (4, 4), "conv_1": (4, 2)}
+
+
+def tree(seed):
+    """Two kernels, 16 filters and 8, and what lies on no grid."""
+    draw = np.random.default_rng(seed).standard_normal
+    leaves = {
+        "conv_0": {"kernel": draw((3, 3, 3, 16))},
+        "conv_1": {"kernel": draw((3, 3, 16, 8))},
+        "dense": {"bias": draw(10), "kernel": draw((8, 10))},
+    }
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), leaves)
+
+
+def settings(variant, **options):
+    return foresee("digits", variant=variant, **options)[0]
+
+
+def changed(run, updates, at=0, params=None):
+    """Gradients after the method's part of the chain, and that part's state, at its step ``at``."""
+    params = tree(9) if params is None else params
+    tx = run.method.chain(run, STEPS)
+    state = tx.init(params)
+    for _ in range(at):
+        _, state = jax.jit(tx.update)(updates, state, params)
+    return jax.jit(tx.update)(updates, state, params)[0]
+
+
+def check(found, expected, given, atol=1e-6):
+    """Compares kernels with float64 ones; other leaves are as they were given."""
+    for name, kernel in expected.items():
+        np.testing.assert_allclose(found[name]["kernel"], kernel, atol=atol, err_msg=name)
+    for name in ("bias", "kernel"):
+        np.testing.assert_array_equal(found["dense"][name], given["dense"][name])
+
+
+def kernels(updates):
+    return {name: np.asarray(updates[name]["kernel"], np.float64) for name in GRIDS}
+
+
+def refused(variant, message, **options):
+    with pytest.raises(ValueError, match=message):
+        settings(variant, **options)
+
+
+@functools.cache
+def digits():
+    data = datasets.load("digits")
+    return data, PlacedData(data, jax.local_devices()[:1])
+
+
+def trainer(variant, **options):
+    data, placed = digits()
+    short = {"width": 1 / 16, "epochs": 2, "batch": 448, "lr": 0.01}
+    return Trainer(configure(data, variant=variant, **short | options)[0], placed)
+
+
+def stepped(made, seed=0):
+    """The parameters before and after an epoch of a trainer."""
+    state, drawn = made.start(seed)
+    before = jax.device_get(state.params)
+    for examples in order(seed, 0, made.placed.train_examples, 448):
+        state = made.step(state, drawn, examples)
+    return before, jax.device_get(state.params)
+
+
+def assert_trains(variant, **options):
+    """A method that changes what is learnt, and not its start."""
+    ours, plain = stepped(trainer(variant, **options)), stepped(trainer("baseline"))
+    jax.tree.map(np.testing.assert_array_equal, ours[0], plain[0])
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(ours[1]))
+    kernel, without = (params["conv_1"]["kernel"] for _, params in (ours, plain))
+    assert np.abs(kernel - without).max() > 1e-5
+
+
+# The random grid.
+
+
+def test_a_random_grid_is_smoothing_between_a_permutation_and_its_inverse():
+    run, given = settings("random_grid", sigma=0.6), tree(0)
+    orders = run.method.orders(run, given)
+    assert set(orders) == {"conv_0/kernel", "conv_1/kernel"}
+    expected = {}
+    for name, kernel in kernels(given).items():
+        units = kernel.shape[-1]
+        permutation = np.eye(units)[orders[f"{name}/kernel"]]
+        assert not np.array_equal(permutation, np.eye(units))
+        operator = permutation.T @ dense(GRIDS[name], 0.6) @ permutation
+        np.testing.assert_allclose(
+            np.linalg.eigvalsh(operator), np.linalg.eigvalsh(dense(GRIDS[name], 0.6)), atol=1e-12
+        )
+        expected[name] = apply(operator, kernel, 3)
+    check(changed(run, given), expected, given)
+
+
+def test_the_order_of_a_random_grid_is_its_own_seeds():
+    run = settings("random_grid")
+    first, same, other = (
+        each.method.orders(each, tree(0))["conv_0/kernel"]
+        for each in (run, run.having(seed=3), run.having(grid_seed=1))
+    )
+    np.testing.assert_array_equal(first, same)
+    assert not np.array_equal(first, other) and sorted(other) == list(range(16))
+    assert "grid_seed" not in settings("constant").flat()
+    refused("random_grid", "grid_seed must be at least 0, got -1", grid_seed=-1)
+    with pytest.raises(ValueError, match="'random_grid' cannot be made together"):
+        family(run)
+
+
+def test_a_summary_has_the_metrics_in_the_random_order_too(shallow, monkeypatch):
+    """Of kernels that are smooth in that order alone."""
+    made = trainer("random_grid", width=1)
+    config, (state, _) = made.config, made.start(0)
+    variables = jax.device_get({"params": state.params, "batch_stats": state.batch_stats})
+    orders = config.method.orders(config, variables["params"])
+    for path, (grid, kernel) in convolutions(config, variables["params"]).items():
+        inverse = np.argsort(orders[path])
+        variables["params"][path.split("/")[0]]["kernel"] = apply(dense(grid.shape, 0.8), kernel, 3)[
+            ..., inverse
+        ].astype(np.float32)
+    monkeypatch.setattr(summary, "arranged", lambda *_: {})
+    monkeypatch.setattr(summary, "responses", lambda *_: {})
+    line = dict.fromkeys(("test_accuracy", "test_loss", "train_loss", "images_per_second"), 0.0)
+    found = summary.summarise(config, variables, made.placed, np.ones(1, bool), line, 0.0)
+    layers = convolutions(config, variables["params"])
+    permuted = found["permuted"]["metrics"]["weights: neighbour cosine"]["value"]
+    assert found["permuted"]["layers"] == list(layers)
+    for cosine, (path, (grid, kernel)) in zip(permuted, layers.items(), strict=True):
+        rows = kernel.reshape(-1, grid.units).astype(np.float64)[:, orders[path]]
+        rows /= np.linalg.norm(rows, axis=0)
+        assert cosine == pytest.approx(
+            np.mean([rows[:, a] @ rows[:, b] for a, b in neighbours(grid)]), abs=1e-3
+        )
+        assert cosine > 0.5 and abs(found["neighbour_cosine"][path]["value"]) < 0.2
+    plain = config.having(variant="constant")
+    assert "permuted" not in summary.summarise(plain, variables, made.placed, np.ones(1, bool), line, 0.0)
+
+
+@pytest.mark.slow
+def test_a_random_grid_looks_like_lgnn_in_its_own_order(shallow, tmp_path):
+    """A layer's neighbour cosine: smoothing's in the order of the grid, chance in the network's own."""
+    found = {}
+    for variant in ("constant", "random_grid"):
+        made = trainer(variant, width=1 / 2, epochs=8, batch=32, lr=0.1, weight_decay=0.02)
+        with Reporter(1, 9, Console(quiet=True)) as progress:
+            found[variant] = results.read(make(made, 0, tmp_path, progress))
+    permuted, low, high = (
+        found["random_grid"]["permuted"]["metrics"]["weights: neighbour cosine"][column]
+        for column in ("value", "null_high", "null_high")
+    )
+    native = list(found["random_grid"]["neighbour_cosine"].values())
+    ordered = list(found["constant"]["neighbour_cosine"].values())
+    print(permuted, low, high, native, ordered)
