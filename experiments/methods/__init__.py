@@ -26,6 +26,7 @@ from experiments.methods.base import Method
 from experiments.methods.baseline import Baseline
 from experiments.methods.constant import Constant
 from experiments.methods.decreasing import Decreasing
+from experiments.methods.matched_step import MatchedStep
 from experiments.methods.random_grid import RandomGrid
 
 METHODS: dict[str, type[Method]] = {
@@ -36,6 +37,7 @@ METHODS: dict[str, type[Method]] = {
         Decreasing,
         Arranged,
         RandomGrid,
+        MatchedStep,
     )
 }
 

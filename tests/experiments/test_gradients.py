@@ -73,7 +73,7 @@ def digits():
 
 def trainer(variant, **options):
     data, placed = digits()
-    short = {"width": 1 / 16, "epochs": 2, "batch": 448, "lr": 0.01}
+    short = {"width": 1 / 16, "epochs": 2, "batch": 448, "lr": 0.1}
     return Trainer(configure(data, variant=variant, **short | options)[0], placed)
 
 
@@ -86,10 +86,21 @@ def stepped(made, seed=0):
     return before, jax.device_get(state.params)
 
 
-def assert_trains(variant, **options):
-    """A method that changes what is learnt, and not its start."""
-    ours, plain = stepped(trainer(variant, **options)), stepped(trainer("baseline"))
-    jax.tree.map(np.testing.assert_array_equal, ours[0], plain[0])
+@functools.cache
+def plain_steps():
+    return stepped(trainer("baseline"))
+
+
+TRAINED = [("random_grid", {}), ("matched_step", {})]
+
+
+@pytest.mark.parametrize(
+    "variant, options", TRAINED, ids=[f"{name}-{options}" for name, options in TRAINED]
+)
+def test_it_trains_from_the_start_of_all_others_to_another_end(variant, options, shallow):
+    ours, plain = stepped(trainer(variant, **options)), plain_steps()
+    if variant != "smooth_init":
+        jax.tree.map(np.testing.assert_array_equal, ours[0], plain[0])
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(ours[1]))
     kernel, without = (params["conv_1"]["kernel"] for _, params in (ours, plain))
     assert np.abs(kernel - without).max() > 1e-5
@@ -173,3 +184,20 @@ def test_a_random_grid_looks_like_lgnn_in_its_own_order(shallow, tmp_path):
     native = list(found["random_grid"]["neighbour_cosine"].values())
     ordered = list(found["constant"]["neighbour_cosine"].values())
     print(permuted, low, high, native, ordered)
+
+
+# The matched step.
+
+
+def test_a_matched_step_has_the_direction_of_the_gradient_and_the_norm_of_the_smoothed_one():
+    run, given = settings("matched_step", sigma=0.7), tree(0)
+    given["conv_1"]["kernel"] = given["conv_1"]["kernel"].at[..., 0].add(3.0)
+    expected, ratios = {}, []
+    for name, kernel in kernels(given).items():
+        smoothed = apply(dense(GRIDS[name], 0.7), kernel, 3)
+        ratios.append(np.linalg.norm(smoothed) / np.linalg.norm(kernel))
+        expected[name] = kernel * ratios[-1]
+    check(changed(run, given), expected, given)
+    assert max(ratios) < 0.9 and abs(ratios[0] - ratios[1]) > 0.02
+    nothing = jax.tree.map(jnp.zeros_like, given)
+    check(changed(run, nothing), kernels(nothing), nothing)
