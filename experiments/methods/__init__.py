@@ -28,6 +28,7 @@ from experiments.methods.constant import Constant
 from experiments.methods.decreasing import Decreasing
 from experiments.methods.matched_step import MatchedStep
 from experiments.methods.random_grid import RandomGrid
+from experiments.methods.smooth_init import SmoothInit
 
 METHODS: dict[str, type[Method]] = {
     kind.name: kind
@@ -38,6 +39,7 @@ METHODS: dict[str, type[Method]] = {
         Arranged,
         RandomGrid,
         MatchedStep,
+        SmoothInit,
     )
 }
 

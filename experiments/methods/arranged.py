@@ -10,20 +10,19 @@ import numpy as np
 import optax
 
 from experiments.fields import setting
-from experiments.methods.smoothing import Smoothing
+from experiments.methods.smoothing import Shaped
 from experiments.nets import ordering
-from lgnn_jax import HeatKernel, Window, decreasing_sigma, reorder
+from lgnn_jax import decreasing_sigma, reorder
 
 if TYPE_CHECKING:
     from experiments.config import Run
     from experiments.run.step import Images, TrainState
 
-WINDOW, HEAT = SHAPES = ("window", "heat")
 _LOOKED_AT = 1000  # Training images whose responses an epoch's order is fitted on.
 
 
 @dataclasses.dataclass(frozen=True)
-class Arranged(Smoothing):
+class Arranged(Shaped):
     """Smoothing, and a new order of the units between epochs, which leaves the network's function as it is.
 
     Of a width of 0 the order alone is left.
@@ -34,12 +33,6 @@ class Arranged(Smoothing):
     sigma_end: float = setting(
         "With arranged: width in the last epoch, from sigma on in equal ratios.", 0.0, shown="as sigma"
     )
-    shape: str = setting(
-        "With arranged: the paper's window, or the heat kernel, which takes any sigma and has no --window.",
-        WINDOW,
-        key="neighbourhood",
-        metavar="|".join(SHAPES),
-    )
     arrange_by: str = setting(
         "With arranged: what makes units alike, responses being those to 1,000 training images.",
         ordering.BOTH,
@@ -49,8 +42,6 @@ class Arranged(Smoothing):
 
     def check(self, run: Run) -> None:
         """Raises ``ValueError`` if a value is out of range."""
-        if self.shape not in SHAPES:
-            raise ValueError(f"Unknown neighbourhood {self.shape!r}. Known: {', '.join(SHAPES)}.")
         if self.arrange_by not in ordering.BY:
             raise ValueError(f"Unknown arrange_by {self.arrange_by!r}. Known: {', '.join(ordering.BY)}.")
         if self.arrange_every < 1:
@@ -61,11 +52,6 @@ class Arranged(Smoothing):
             raise ValueError(
                 f"sigma_end {self.sigma_end:g} is reached geometrically, which needs a positive sigma; got 0."
             )
-
-    @property
-    def neighbourhood(self) -> Window | HeatKernel:
-        """Its shape."""
-        return Window(self.window) if self.shape == WINDOW else HeatKernel()
 
     def schedule(self, run: Run, steps_per_epoch: int) -> optax.ScalarOrSchedule:
         """Its width."""

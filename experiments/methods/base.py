@@ -32,6 +32,13 @@ class Method:
     def check(self, run: Run) -> None:
         """Raises ``ValueError`` if a value is out of range, or does not go with the rest of the run."""
 
+    def start(self, run: Run, params: Any) -> Any:
+        """The parameters with which training starts, from those that are drawn.
+
+        They depend on both arguments alone: every host makes its own.
+        """
+        return params
+
     def chain(self, run: Run, steps_per_epoch: int) -> optax.GradientTransformation:
         """What is done to gradients, before weight decay and SGD."""
         return optax.identity()

@@ -15,6 +15,8 @@ from lgnn_jax import ConvLayout, HeatKernel, Window, decreasing_sigma, lgnn
 if TYPE_CHECKING:
     from experiments.config import Run
 
+WINDOW, HEAT = SHAPES = ("window", "heat")
+
 
 @dataclasses.dataclass(frozen=True)
 class Smoothing(Method):
@@ -60,3 +62,26 @@ class Smoothing(Method):
         """The neighbourhood's width."""
         sigma = self.schedule(run, steps_per_epoch)
         return {"sigma": float(sigma(step) if callable(sigma) else sigma)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Shaped(Smoothing):
+    """With a neighbourhood that may be as wide as one likes."""
+
+    shape: str = setting(
+        "Of some methods: the paper's window, or the heat kernel, which takes any sigma and has no --window.",
+        WINDOW,
+        key="neighbourhood",
+        metavar="|".join(SHAPES),
+    )
+
+    def check(self, run: Run) -> None:
+        """Raises ``ValueError`` if a value is out of range."""
+        if self.shape not in SHAPES:
+            raise ValueError(f"Unknown neighbourhood {self.shape!r}. Known: {', '.join(SHAPES)}.")
+        super().check(run)
+
+    @property
+    def neighbourhood(self) -> Window | HeatKernel:
+        """Its shape."""
+        return Window(self.window) if self.shape == WINDOW else HeatKernel()

@@ -10,14 +10,16 @@ from rich.console import Console
 
 from experiments import data as datasets
 from experiments.config import configure, foresee
-from experiments.run import results, summary
+from experiments.run import results, running, summary
+from experiments.run.checkpoint import Saved
 from experiments.run.make import run as make
 from experiments.run.progress import Reporter
 from experiments.run.step import PlacedData, Trainer, order
 from experiments.run.together import family
 from experiments.run.weights import convolutions
-from lgnn_jax import neighbours
-from tests.lgnn_jax.reference import apply, dense
+from lgnn_jax import Grid, neighbours
+from tests.experiments.test_methods import Silent
+from tests.lgnn_jax.reference import apply, dense, operator
 
 STEPS = 10  # Of an epoch.
 GRIDS = {"conv_0": (4, 4), "conv_1": (4, 2)}
@@ -91,7 +93,7 @@ def plain_steps():
     return stepped(trainer("baseline"))
 
 
-TRAINED = [("random_grid", {}), ("matched_step", {})]
+TRAINED = [("random_grid", {}), ("matched_step", {}), ("smooth_init", {})]
 
 
 @pytest.mark.parametrize(
@@ -201,3 +203,40 @@ def test_a_matched_step_has_the_direction_of_the_gradient_and_the_norm_of_the_sm
     assert max(ratios) < 0.9 and abs(ratios[0] - ratios[1]) > 0.02
     nothing = jax.tree.map(jnp.zeros_like, given)
     check(changed(run, nothing), kernels(nothing), nothing)
+
+
+# The smooth start.
+
+
+@pytest.mark.parametrize("options", [{"sigma": 0.8}, {"sigma": 2.0, "neighbourhood": "heat"}])
+def test_filters_start_smooth_with_the_norms_that_they_were_drawn_with(options):
+    run, drawn = settings("smooth_init", **options), tree(0)
+    expected = {}
+    for name, kernel in kernels(drawn).items():
+        kind = run.method.neighbourhood
+        smoothed = apply(operator(Grid(GRIDS[name]), options["sigma"], kind), kernel, 3)
+        norms = [np.linalg.norm(rows.reshape(-1, rows.shape[-1]), axis=0) for rows in (kernel, smoothed)]
+        expected[name] = smoothed * norms[0] / norms[1]
+    check(run.method.start(run, drawn), expected, drawn)
+    check(changed(run, drawn), kernels(drawn), drawn)  # And gradients stay.
+
+
+def test_a_run_starts_with_what_its_method_makes_of_what_is_drawn(shallow):
+    made, plain = trainer("smooth_init", sigma=0.8), trainer("baseline")
+    for seed in (0, 1):
+        (state, _), (drawn, _) = made.start(seed), plain.start(seed)
+        ours, theirs = jax.device_get((state.params, drawn.params))
+        expected = made.config.method.start(made.config, theirs)
+        jax.tree.map(np.testing.assert_array_equal, ours, jax.device_get(expected))
+        assert np.abs(ours["conv_1"]["kernel"] - theirs["conv_1"]["kernel"]).max() > 0.01
+        np.testing.assert_array_equal(ours["dense"]["kernel"], theirs["dense"]["kernel"])
+
+
+def test_a_run_that_goes_on_does_not_start_smooth_once_more(shallow):
+    """Its parameters are those of the checkpoint, to the bit."""
+    made = trainer("smooth_init", sigma=0.8)
+    saved = jax.device_get(made.start(3)[0])
+    saved = saved._replace(step=np.int32(1))
+    silent = Silent(Saved(saved, 0.0))
+    going = running.Running(made, made.config, silent, silent, silent)
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(going.state.params), saved.params)
