@@ -338,8 +338,9 @@ class Run:
         return f"{self.subject}-{self.method.name}-s{self.seed}-{self.digest}"
 
     def optimizer(self, steps_per_epoch: int) -> optax.GradientTransformation:
-        """The method's part, weight decay on every parameter, SGD with momentum."""
-        return optax.chain(self.method.chain(self, steps_per_epoch), *self.recipe.descent(steps_per_epoch))
+        """The method's part, weight decay on every parameter, SGD with momentum; what the method does after."""
+        before, after = (part(self, steps_per_epoch) for part in (self.method.chain, self.method.after))
+        return optax.chain(before, *self.recipe.descent(steps_per_epoch), *after)
 
     def check(self) -> None:
         """Raises ``ValueError`` if the run cannot be made on these devices, or its grids fit no layer."""

@@ -27,6 +27,8 @@ from experiments.methods.baseline import Baseline
 from experiments.methods.constant import Constant
 from experiments.methods.decreasing import Decreasing
 from experiments.methods.matched_step import MatchedStep
+from experiments.methods.narrowing import Narrowing
+from experiments.methods.pull import Pull
 from experiments.methods.random_grid import RandomGrid
 from experiments.methods.smooth_init import SmoothInit
 
@@ -40,6 +42,8 @@ METHODS: dict[str, type[Method]] = {
         RandomGrid,
         MatchedStep,
         SmoothInit,
+        Pull,
+        Narrowing,
     )
 }
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-import jax.numpy as jnp
 import numpy as np
-import optax
 
 from experiments.fields import setting
-from experiments.methods.smoothing import Shaped
+from experiments.methods.smoothing import Annealed, Shaped
 from experiments.nets import ordering
-from lgnn_jax import decreasing_sigma, reorder
+from lgnn_jax import reorder
 
 if TYPE_CHECKING:
     from experiments.config import Run
@@ -22,7 +20,7 @@ _LOOKED_AT = 1000  # Training images whose responses an epoch's order is fitted 
 
 
 @dataclasses.dataclass(frozen=True)
-class Arranged(Shaped):
+class Arranged(Annealed, Shaped):
     """Smoothing, and a new order of the units between epochs, which leaves the network's function as it is.
 
     Of a width of 0 the order alone is left.
@@ -30,9 +28,6 @@ class Arranged(Shaped):
 
     name = "arranged"
     about = "the units are put in order between epochs, gradients smoothed as by constant"
-    sigma_end: float = setting(
-        "With arranged: width in the last epoch, from sigma on in equal ratios.", 0.0, shown="as sigma"
-    )
     arrange_by: str = setting(
         "With arranged: what makes units alike, responses being those to 1,000 training images.",
         ordering.BOTH,
@@ -47,23 +42,6 @@ class Arranged(Shaped):
         if self.arrange_every < 1:
             raise ValueError(f"arrange_every must be at least 1 epoch, got {self.arrange_every}.")
         super().check(run)
-        decreasing_sigma(self.sigma_end, 1, 1, window=self.neighbourhood)  # Checks it.
-        if self.sigma_end and not self.sigma:
-            raise ValueError(
-                f"sigma_end {self.sigma_end:g} is reached geometrically, which needs a positive sigma; got 0."
-            )
-
-    def schedule(self, run: Run, steps_per_epoch: int) -> optax.ScalarOrSchedule:
-        """Its width."""
-        if not self.sigma_end:
-            return self.sigma
-        last = max(run.recipe.epochs - 1, 1)
-
-        def width(count):
-            part = jnp.minimum(jnp.asarray(count) // steps_per_epoch / last, 1)
-            return self.sigma * (self.sigma_end / self.sigma) ** part
-
-        return width
 
     def between(self, run: Run, state: TrainState, epoch: int, training: Images) -> TrainState:
         """The state with its units in order, from the order that they are in."""

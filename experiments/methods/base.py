@@ -43,6 +43,10 @@ class Method:
         """What is done to gradients, before weight decay and SGD."""
         return optax.identity()
 
+    def after(self, run: Run, steps_per_epoch: int) -> tuple[optax.GradientTransformation, ...]:
+        """What is done to steps, after momentum and the learning rate."""
+        return ()
+
     def loss(self, run: Run) -> Loss | None:
         """What is added to the loss; None for nothing, and then no activations are kept for it.
 

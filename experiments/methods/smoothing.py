@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+import jax.numpy as jnp
 import optax
 
 from experiments import nets
@@ -85,3 +86,45 @@ class Shaped(Smoothing):
     def neighbourhood(self) -> Window | HeatKernel:
         """Its shape."""
         return Window(self.window) if self.shape == WINDOW else HeatKernel()
+
+
+@dataclasses.dataclass(frozen=True)
+class Annealed(Smoothing):
+    """With a neighbourhood whose width may change from epoch to epoch, always by the same ratio."""
+
+    sigma_end: float = setting(
+        "With arranged or narrowing: width in the last epoch, from sigma on in equal ratios.",
+        0.0,
+        shown="as sigma",
+    )
+
+    def check(self, run: Run) -> None:
+        """Raises ``ValueError`` if a value is out of range."""
+        super().check(run)
+        decreasing_sigma(self.sigma_end, 1, 1, window=self.neighbourhood)  # Checks it.
+        if self.sigma_end and not self.sigma:
+            raise ValueError(
+                f"sigma_end {self.sigma_end:g} is reached geometrically, which needs a positive sigma; got 0."
+            )
+
+    def schedule(self, run: Run, steps_per_epoch: int) -> optax.ScalarOrSchedule:
+        """Its width."""
+        if not self.sigma_end:
+            return self.sigma
+        return geometric(self.sigma, self.sigma_end, run.recipe.epochs, steps_per_epoch)
+
+
+def geometric(first: float, last: float, epochs: int, steps_per_epoch: int) -> optax.Schedule:
+    """A positive value that changes by the same ratio from every epoch to the next.
+
+    Example:
+      >>> from experiments.methods.smoothing import geometric
+      >>> [round(float(geometric(2.0, 0.5, 3, 10)(count)), 3) for count in (0, 9, 10, 20, 100)]
+      [2.0, 2.0, 1.0, 0.5, 0.5]
+    """
+
+    def value(count):
+        part = jnp.minimum(jnp.asarray(count) // steps_per_epoch / max(epochs - 1, 1), 1)
+        return first * (last / first) ** part
+
+    return value

@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from rich.console import Console
 
@@ -19,7 +20,7 @@ from experiments.run.together import family
 from experiments.run.weights import convolutions
 from lgnn_jax import Grid, neighbours
 from tests.experiments.test_methods import Silent
-from tests.lgnn_jax.reference import apply, dense, operator
+from tests.lgnn_jax.reference import apply, dense, heat, operator
 
 STEPS = 10  # Of an epoch.
 GRIDS = {"conv_0": (4, 4), "conv_1": (4, 2)}
@@ -93,7 +94,13 @@ def plain_steps():
     return stepped(trainer("baseline"))
 
 
-TRAINED = [("random_grid", {}), ("matched_step", {}), ("smooth_init", {})]
+TRAINED = [
+    ("random_grid", {}),
+    ("matched_step", {}),
+    ("smooth_init", {}),
+    ("pull", {"pull_strength": 0.5}),
+    ("narrowing", {"sigma": 2.0, "sigma_end": 0.3}),
+]
 
 
 @pytest.mark.parametrize(
@@ -240,3 +247,64 @@ def test_a_run_that_goes_on_does_not_start_smooth_once_more(shallow):
     silent = Silent(Saved(saved, 0.0))
     going = running.Running(made, made.config, silent, silent, silent)
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(going.state.params), saved.params)
+
+
+# The pull.
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear"])
+def test_a_pull_is_decoupled_from_momentum_and_decay(schedule):
+    """Ten steps of the whole chain against SGD with momentum and the pull written out."""
+    options = {"pull_strength": 0.8, "pull_schedule": schedule, "neighbourhood": "heat", "sigma": 1.5}
+    run, target = settings("pull", epochs=1, **options), tree(1)
+    tx, params = run.optimizer(STEPS), tree(0)
+    state, weights = tx.init(params), jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
+    velocity, update = jax.tree.map(np.zeros_like, weights), jax.jit(tx.update)
+    for count in range(STEPS):
+        updates, state = update(jax.tree.map(jnp.subtract, params, target), state, params)
+        params = optax.apply_updates(params, updates)
+        rate = 0.1 * (1 + np.cos(np.pi * count / STEPS)) / 2
+        strength = 0.8 * (1 if schedule == "constant" else 1 - count / STEPS)
+        velocity = jax.tree.map(
+            lambda v, w, goal: 0.9 * v + w - np.asarray(goal, np.float64) + 0.02 * w,
+            velocity,
+            weights,
+            target,
+        )
+        pulled = {
+            name: strength * rate * (apply(heat(GRIDS[name], 1.5), kernel, 3) - kernel)
+            for name, kernel in kernels(weights).items()
+        }
+        weights = jax.tree.map(lambda w, v, rate=rate: w - rate * v, weights, velocity)
+        for name, by in pulled.items():
+            weights[name]["kernel"] += by
+    jax.tree.map(lambda got, want: np.testing.assert_allclose(got, want, atol=1e-5), params, weights)
+
+
+def test_what_a_pull_is_told_is_checked_and_said_in_the_log():
+    run = settings("pull", epochs=4, pull_strength=0.2, pull_schedule="linear")
+    strengths = [run.method.logged(run, STEPS * epoch, STEPS)["pull_strength"] for epoch in range(4)]
+    np.testing.assert_allclose(strengths, [0.2, 0.15, 0.1, 0.05], rtol=1e-6)
+    refused("pull", "pull_strength 20 at lr 0.1 would move filters 2 of the way", pull_strength=20.0)
+    refused("pull", "give one between 0 and 10", pull_strength=-1.0)
+    refused("pull", "Unknown pull_schedule 'steps'. Known: constant, linear", pull_schedule="steps")
+    assert len(settings("constant").optimizer(STEPS).init(tree(0))) == 3  # As in earlier checkpoints.
+
+
+# The narrowing neighbourhood.
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 3, 5])
+def test_narrowing_is_a_heat_kernel_that_shrinks_by_the_same_ratio(epoch):
+    run, given = settings("narrowing", sigma=2.0, sigma_end=0.3, epochs=4), tree(0)
+    width = 2.0 * (0.3 / 2.0) ** min(epoch / 3, 1)  # After the last epoch it stays.
+    expected = {name: apply(heat(GRIDS[name], width), kernel, 3) for name, kernel in kernels(given).items()}
+    check(changed(run, given, at=STEPS * epoch + 4), expected, given)
+    assert run.method.logged(run, STEPS * epoch, STEPS)["sigma"] == pytest.approx(width)
+
+
+def test_narrowing_wants_a_narrower_end_and_has_no_window():
+    for wrong in ({}, {"sigma_end": 0.5}, {"sigma_end": 0.7}):
+        refused("narrowing", "needs a sigma_end between 0 and sigma, such as --sigma 2", **wrong)
+    run = settings("narrowing", sigma=2.0, sigma_end=0.3)
+    assert run.having(window=7).name == run.name != run.having(sigma_end=0.4).name
