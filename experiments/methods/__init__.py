@@ -26,6 +26,7 @@ from experiments.methods.base import Method
 from experiments.methods.baseline import Baseline
 from experiments.methods.constant import Constant
 from experiments.methods.decreasing import Decreasing
+from experiments.methods.lsgd import LSGD
 from experiments.methods.matched_step import MatchedStep
 from experiments.methods.narrowing import Narrowing
 from experiments.methods.pull import Pull
@@ -44,6 +45,7 @@ METHODS: dict[str, type[Method]] = {
         SmoothInit,
         Pull,
         Narrowing,
+        LSGD,
     )
 }
 

@@ -100,6 +100,7 @@ TRAINED = [
     ("smooth_init", {}),
     ("pull", {"pull_strength": 0.5}),
     ("narrowing", {"sigma": 2.0, "sigma_end": 0.3}),
+    ("lsgd", {}),
 ]
 
 
@@ -308,3 +309,32 @@ def test_narrowing_wants_a_narrower_end_and_has_no_window():
         refused("narrowing", "needs a sigma_end between 0 and sigma, such as --sigma 2", **wrong)
     run = settings("narrowing", sigma=2.0, sigma_end=0.3)
     assert run.having(window=7).name == run.name != run.having(sigma_end=0.4).name
+
+
+# Laplacian smoothing.
+
+
+@pytest.mark.parametrize("strength", [0.0, 1.0, 3.0])
+def test_lsgd_solves_a_system_on_a_circle_in_the_order_of_pytorch(strength):
+    """A dense solution in float64, for every leaf; of those a single number and two have odd circles."""
+    run, given = settings("lsgd", lsgd_strength=strength), tree(0)
+    given |= {"one": jnp.float32([2.0]), "two": jnp.float32([1.0, -4.0]), "scalar": jnp.float32(3.0)}
+    found = changed(run, given, params=given)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(given):
+        torch = {4: (3, 2, 0, 1), 2: (1, 0)}.get(leaf.ndim, tuple(range(leaf.ndim)))
+        turned = np.asarray(leaf, np.float64).transpose(torch)
+        n = leaf.size
+        system = np.eye(n) * (1 + 2 * strength)
+        for i in range(n):
+            system[i, (i + 1) % n] -= strength
+            system[i, (i - 1) % n] -= strength
+        solved = np.linalg.solve(system, turned.ravel()).reshape(turned.shape)
+        got = functools.reduce(lambda branch, key: branch[key.key], path, found)
+        assert got.shape == leaf.shape and got.dtype == leaf.dtype
+        np.testing.assert_allclose(got, solved.transpose(np.argsort(torch)), atol=2e-6, err_msg=str(path))
+
+
+def test_lsgd_has_no_grid_and_refuses_a_strength_below_zero():
+    assert not {"sigma", "window"} & set(settings("lsgd").flat())
+    for wrong in (-1.0, float("inf"), float("nan")):
+        refused("lsgd", "lsgd_strength must be at least 0 and finite", lsgd_strength=wrong)
