@@ -24,6 +24,8 @@ from experiments import fields
 from experiments.methods.arranged import Arranged
 from experiments.methods.base import Method
 from experiments.methods.baseline import Baseline
+from experiments.methods.by_depth import ByDepth
+from experiments.methods.competition import Competition
 from experiments.methods.constant import Constant
 from experiments.methods.decreasing import Decreasing
 from experiments.methods.lsgd import LSGD
@@ -46,6 +48,8 @@ METHODS: dict[str, type[Method]] = {
         Pull,
         Narrowing,
         LSGD,
+        Competition,
+        ByDepth,
     )
 }
 

@@ -1,6 +1,7 @@
 """Methods that act on gradients, against their formulas in NumPy's float64; a short run of each."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import optax
 import pytest
 from rich.console import Console
 
+from experiments import config as configs
 from experiments import data as datasets
 from experiments.config import configure, foresee
 from experiments.run import results, running, summary
@@ -101,6 +103,8 @@ TRAINED = [
     ("pull", {"pull_strength": 0.5}),
     ("narrowing", {"sigma": 2.0, "sigma_end": 0.3}),
     ("lsgd", {}),
+    ("competition", {}),
+    ("by_depth", {}),
 ]
 
 
@@ -338,3 +342,103 @@ def test_lsgd_has_no_grid_and_refuses_a_strength_below_zero():
     assert not {"sigma", "window"} & set(settings("lsgd").flat())
     for wrong in (-1.0, float("inf"), float("nan")):
         refused("lsgd", "lsgd_strength must be at least 0 and finite", lsgd_strength=wrong)
+
+
+# The competition.
+
+
+def handed_out(kernel, grid, sigma, temperature, size=3):
+    """Unit by unit, float64: everyone gives its gradient to those whom its neighbourhood reaches."""
+    operator_, units = dense(grid.shape, sigma, size, grid.wrap), kernel.shape[-1]
+    norms = np.array([np.linalg.norm(kernel[..., i]) for i in range(units)])
+    found = np.zeros_like(kernel)
+    for j in range(units):
+        weights = [operator_[i, j] * math.exp(norms[i] / norms.mean() / temperature) for i in range(units)]
+        for i in range(units):
+            found[..., i] += weights[i] / sum(weights) * kernel[..., j]
+    return found
+
+
+@pytest.mark.parametrize("boundary, window, sigma", [("edge", 3, 0.6), ("wrap", 5, 1.0)])
+@pytest.mark.parametrize("epoch", [0, 2])
+def test_units_hand_out_their_gradients_by_a_softmax_of_norms(boundary, window, sigma, epoch):
+    options = {"sigma": sigma, "window": window, "soft": 2.0, "hard": 0.125, "epochs": 5}
+    run, given = settings("competition", boundary=boundary, **options), tree(0)
+    expected, temperature = {}, 2.0 * 0.5**epoch
+    for name, kernel in kernels(given).items():
+        grid = Grid(GRIDS[name], wrap=boundary == "wrap")
+        expected[name] = handed_out(kernel, grid, sigma, temperature, window)
+        np.testing.assert_allclose(expected[name].sum(-1), kernel.sum(-1))
+    check(changed(run, given, at=STEPS * epoch), expected, given, atol=2e-6)
+    assert run.method.logged(run, STEPS * epoch, STEPS) == {"sigma": sigma, "temperature": temperature}
+
+
+def test_a_competition_goes_from_smoothing_to_the_winner_who_takes_it_all():
+    given = tree(0)
+    given["conv_0"]["kernel"] = given["conv_0"]["kernel"].at[..., 5].mul(3.0)
+    soft, hard = (settings("competition", soft=t, hard=t) for t in (1e6, 1e-3))
+    smoothed = {name: apply(dense(GRIDS[name], 0.5), kernel, 3) for name, kernel in kernels(given).items()}
+    check(changed(soft, given), smoothed, given, atol=1e-5)
+    kernel, found = kernels(given)["conv_0"], np.asarray(changed(hard, given)["conv_0"]["kernel"])
+    around = [row * 4 + column for row in range(3) for column in range(3)]  # Of unit 5, at (1, 1).
+    np.testing.assert_allclose(found[..., 5], kernel[..., around].sum(-1), rtol=1e-5, atol=1e-5)
+    assert np.abs(found[..., 0]).max() < 1e-6  # All that unit 0 could get goes to unit 5.
+    nothing = jax.tree.map(jnp.zeros_like, given)
+    check(changed(hard, nothing), kernels(nothing), nothing)
+
+
+def test_temperatures_that_do_not_fall_are_refused():
+    for wrong in ({"soft": 0.05}, {"hard": 0.0}, {"hard": -1.0}, {"soft": float("inf")}):
+        refused("competition", "Temperatures fall from soft to hard and stay above 0", **wrong)
+
+
+# A width of each layer's own.
+
+
+def deep():
+    """Twelve kernels, of which the flattening order puts conv_10 before conv_2."""
+    draw = np.random.default_rng(0).standard_normal
+    return {f"conv_{i}": {"kernel": jnp.asarray(draw((1, 1, 2, 8)), jnp.float32)} for i in range(12)}
+
+
+def test_widths_go_evenly_from_the_first_layer_to_the_last():
+    run, given = settings("by_depth", sigma=0.2, sigma_last=0.75), deep()
+    found = changed(run, given, params=given)
+    for place in range(12):
+        kernel = given[f"conv_{place}"]["kernel"]
+        expected = apply(dense((4, 2), 0.2 + 0.05 * place), kernel, 3)
+        np.testing.assert_allclose(
+            found[f"conv_{place}"]["kernel"], expected, atol=1e-6, err_msg=str(place)
+        )
+    one = {"conv_0": given["conv_0"]}
+    expected = apply(dense((4, 2), 0.2), one["conv_0"]["kernel"], 3)
+    np.testing.assert_allclose(changed(run, one, params=one)["conv_0"]["kernel"], expected, atol=1e-6)
+
+
+def test_depth_is_counted_among_the_layers_that_are_smoothed(shallow):
+    run = settings("by_depth", net="wrn16-8", scope="resblocks", width=1 / 16, sigma=0.1, sigma_last=0.6)
+    params = configs._parameter_shapes("wrn16-8", 1 / 16)
+    sigmas = run.method.sigmas(run, run.method.layout(run).layers(params))
+    paths = list(sigmas)
+    assert paths[0] == "group_0_block_0/conv_0/kernel" and "stem/kernel" not in sigmas
+    assert sigmas[paths[0]] == 0.1 and sigmas[paths[-1]] == pytest.approx(0.6)
+    everything = run.having(scope="all")
+    assert (
+        next(iter(everything.method.sigmas(everything, everything.net.layout.layers(params))))
+        == "stem/kernel"
+    )
+
+
+def test_widths_are_in_proportion_to_the_sides_of_the_grids():
+    run, given = settings("by_depth", sigma_by="width", sigma=1.6, neighbourhood="heat"), tree(0)
+    expected = {
+        name: apply(heat(GRIDS[name], 1.6 * math.sqrt(kernel.shape[-1] / 16)), kernel, 3)
+        for name, kernel in kernels(given).items()
+    }
+    check(changed(run, given), expected, given)
+
+
+def test_widths_that_are_too_wide_are_refused():
+    refused("by_depth", "indefinite", sigma_last=0.9)
+    refused("by_depth", "at least 0", sigma_last=-0.1)
+    refused("by_depth", "Unknown sigma_by 'height'. Known: depth, width", sigma_by="height")
