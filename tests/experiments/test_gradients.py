@@ -416,8 +416,8 @@ def test_widths_go_evenly_from_the_first_layer_to_the_last():
 
 
 def test_depth_is_counted_among_the_layers_that_are_smoothed(shallow):
-    run = settings("by_depth", net="wrn16-8", scope="resblocks", width=1 / 16, sigma=0.1, sigma_last=0.6)
-    params = configs._parameter_shapes("wrn16-8", 1 / 16)
+    run = settings("by_depth", net="wrn16-8", scope="resblocks", width=1 / 8, sigma=0.1, sigma_last=0.6)
+    params = configs._parameter_shapes("wrn16-8", 1 / 8)
     sigmas = run.method.sigmas(run, run.method.layout(run).layers(params))
     paths = list(sigmas)
     assert paths[0] == "group_0_block_0/conv_0/kernel" and "stem/kernel" not in sigmas
