@@ -10,6 +10,8 @@ import jax
 import numpy as np
 import optax
 
+from experiments.optimizers import BEFORE
+
 if TYPE_CHECKING:
     from experiments.config import Run
     from experiments.run.step import Images, TrainState
@@ -28,6 +30,7 @@ class Method:
 
     name: ClassVar[str]  # As --variant, in names and in config.json.
     about: ClassVar[str]  # In a few words, for the help of --variant.
+    smooth: ClassVar[str] = BEFORE  # Its chain comes before gradients are normalised.
 
     def check(self, run: Run) -> None:
         """Raises ``ValueError`` if a value is out of range, or does not go with the rest of the run."""
@@ -40,7 +43,7 @@ class Method:
         return params
 
     def chain(self, run: Run, steps_per_epoch: int) -> optax.GradientTransformation:
-        """What is done to gradients, before weight decay and SGD."""
+        """What is done to gradients, before weight decay and the optimizer."""
         return optax.identity()
 
     def after(self, run: Run, steps_per_epoch: int) -> tuple[optax.GradientTransformation, ...]:

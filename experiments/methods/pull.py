@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import optax
@@ -82,3 +82,7 @@ class Pull(Shaped):
     def logged(self, run: Run, step: int, steps_per_epoch: int) -> dict[str, float]:
         """The neighbourhood's width and the strength."""
         return {"sigma": self.sigma, "pull_strength": float(self._strength(run, steps_per_epoch)(step))}
+
+    def identity(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """All but where gradients would be smoothed."""
+        return {key: value for key, value in settings.items() if key != "smooth"}

@@ -44,3 +44,7 @@ class SmoothInit(Shaped):
     def logged(self, run: Run, step: int, steps_per_epoch: int) -> dict[str, float]:
         """There is no neighbourhood during training."""
         return {}
+
+    def identity(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """All but where gradients would be smoothed."""
+        return {key: value for key, value in settings.items() if key != "smooth"}

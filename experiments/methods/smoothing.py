@@ -11,6 +11,7 @@ import optax
 from experiments import nets
 from experiments.fields import setting
 from experiments.methods.base import Method
+from experiments.optimizers import AFTER, BEFORE, PLACES, SGD
 from lgnn_jax import ConvLayout, HeatKernel, Window, decreasing_sigma, lgnn
 
 if TYPE_CHECKING:
@@ -30,6 +31,12 @@ class Smoothing(Method):
         "all",
         metavar="|".join(nets.SCOPES),
     )
+    smooth: str = setting(
+        "Whether gradients are smoothed before or after adamw, lion or muon normalise them.",
+        BEFORE,
+        added=True,
+        metavar="|".join(PLACES),
+    )
 
     def schedule(self, run: Run, steps_per_epoch: int) -> optax.ScalarOrSchedule:
         """The neighbourhood's width at every step."""
@@ -42,6 +49,13 @@ class Smoothing(Method):
         if self.scope not in nets.NETS[run.net.name].scopes:
             raise ValueError(
                 f"scope {self.scope!r} is for wide residual networks; {run.net.name} has only 'all'."
+            )
+        if self.smooth not in PLACES:
+            raise ValueError(f"Unknown smooth {self.smooth!r}. Known: {', '.join(PLACES)}.")
+        if self.smooth == AFTER and run.recipe.optimizer == SGD:
+            raise ValueError(
+                "smooth 'after' is after gradients are normalised, which sgd does not do. Choose the optimizer "
+                "adamw, lion or muon, or smooth before."
             )
         decreasing_sigma(self.sigma, 1, 1, window=self.neighbourhood)  # Checks sigma, also for schedules.
 

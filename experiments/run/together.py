@@ -140,7 +140,7 @@ class Together:
     def _optimizer(self, sigma: Any) -> optax.GradientTransformation:
         method = self._first.method
         smoothing = lgnn(sigma, layout=method.layout(self._first), window=Window(method.window))
-        return optax.chain(smoothing, *self._first.recipe.descent(self.steps))
+        return optax.chain(*self._first.recipe.descent(smoothing, self.steps, method.smooth))
 
     def _each(self, function: Any, axes: Any) -> Any:
         """``function`` for every run; a single one is not mapped, so that its program is that of a run alone."""
