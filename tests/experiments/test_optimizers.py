@@ -164,7 +164,7 @@ def test_every_method_has_a_place_in_the_chain():
 @pytest.mark.parametrize(
     "name", ["adamw", *(pytest.param(each, marks=pytest.mark.slow) for each in ("lion", "muon"))]
 )
-def test_it_trains(name, shallow):
+def test_it_trains(name, single):
     before, after = stepped(trainer("constant", optimizer=name, smooth="after"))
     for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
         assert np.isfinite(new).all() and not np.array_equal(old, new)
@@ -179,6 +179,7 @@ def test_runs_made_together_have_their_optimizer(shallow):
     jax.tree.map(np.testing.assert_array_equal, found, wanted)
 
 
+@pytest.mark.slow
 def test_an_order_moves_the_moments_of_an_optimizer(shallow):
     """Muon's and Adam's, each with the kernels and biases that they belong to."""
     made = trainer("arranged", optimizer="muon")
