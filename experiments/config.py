@@ -19,6 +19,7 @@ from experiments import fields, methods, nets, recipes
 from experiments.data import FULL, SPLITS, Dataset
 from experiments.fields import setting
 from experiments.methods.base import Method
+from experiments.optimizers import SGD
 from experiments.recipes import Recipe
 from lgnn_jax import ConvLayout
 
@@ -338,8 +339,9 @@ class Run:
         return f"{self.subject}-{self.method.name}-s{self.seed}-{self.digest}"
 
     def optimizer(self, steps_per_epoch: int) -> optax.GradientTransformation:
-        """The method's part, weight decay on every parameter, SGD with momentum."""
-        return optax.chain(self.method.chain(self, steps_per_epoch), *self.recipe.descent(steps_per_epoch))
+        """The method's part, weight decay on every parameter, the optimizer; what the method does after."""
+        chain, after = (part(self, steps_per_epoch) for part in (self.method.chain, self.method.after))
+        return optax.chain(*self.recipe.descent(chain, steps_per_epoch, self.method.smooth), *after)
 
     def check(self) -> None:
         """Raises ``ValueError`` if the run cannot be made on these devices, or its grids fit no layer."""
@@ -392,8 +394,8 @@ def foresee(
     Raises:
       ValueError: If a value is unknown, out of range, or impossible on these devices.
     """
-    whole = recipes.recipe(net, data)
     given = {key: value for key, value in settings.items() if value is not None}
+    whole = recipes.recipe(net, data, given.get("optimizer", SGD))
     recipe, note = recipes.of_length(net, whole, given.get("epochs", whole.epochs))
     which = {"net": net, "data": data, "variant": variant, "seed": seed, "width": recipes.width(data)}
     run = Run.of(which | fields.flat(recipe) | given)

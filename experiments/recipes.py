@@ -8,8 +8,10 @@ import math
 import jax.numpy as jnp
 import optax
 
+from experiments import optimizers
 from experiments.fields import setting
 from experiments.nets import NETS
+from experiments.optimizers import AFTER, BEFORE, SGD
 
 SCHEDULES = ("steps", "cosine")
 
@@ -27,6 +29,7 @@ class Recipe:
       weight_decay: On all parameters.
       flip: Whether training pictures are mirrored at random.
       momentum: Of SGD.
+      optimizer: One of ``experiments.optimizers.OPTIMIZERS``.
 
     Raises:
       ValueError: If a value is unknown or out of range.
@@ -34,21 +37,28 @@ class Recipe:
 
     epochs: int = setting("Length of a run.", shown="the net's recipe; digits 8")
     batch: int = setting("Pictures a step.", 128, "128; digits 32")
-    lr: float = setting("Initial learning rate.", 0.1)
+    lr: float = setting("Initial learning rate.", 0.1, "0.1; adamw 0.001, lion 0.0001, muon 0.02")
     weight_decay: float = setting(
         "Decay of all parameters.",
         5e-4,
         "5e-4 over the recipe's epochs, more for fewer so that the run spends the same budget, at most 0.01 "
-        "(vgg19: 0.0025); digits 0.02",
+        "(vgg19: 0.0025); digits 0.02; adamw 0.1, lion 1, muon 0.005",
     )
     schedule: str = "steps"
     milestones: tuple[float, ...] = ()
     flip: bool = True
     momentum: float = 0.9
+    optimizer: str = setting(
+        "SGD with momentum, or one of those that normalise gradients; their weight decay is decoupled.",
+        SGD,
+        added=True,
+        metavar="|".join(optimizers.OPTIMIZERS),
+    )
 
     def __post_init__(self):
         if self.schedule not in SCHEDULES:
             raise ValueError(f"Unknown schedule {self.schedule!r}. Known: {', '.join(SCHEDULES)}.")
+        optimizers.check(self.optimizer)
         for name in ("epochs", "batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
@@ -69,12 +79,23 @@ class Recipe:
 
         return schedule
 
-    def descent(self, steps_per_epoch: int) -> tuple[optax.GradientTransformation, ...]:
-        """What follows a method in the chain: weight decay on every parameter, and SGD with momentum."""
-        return (
-            optax.add_decayed_weights(self.weight_decay),
-            optax.sgd(self.learning_rate(steps_per_epoch), momentum=self.momentum),
-        )
+    def descent(
+        self, method: optax.GradientTransformation, steps_per_epoch: int, place: str = BEFORE
+    ) -> tuple[optax.GradientTransformation, ...]:
+        """The chain that ends with a method's steps: its part, weight decay on every parameter, the optimizer.
+
+        Args:
+          method: What it does to gradients.
+          steps_per_epoch: Steps of an epoch.
+          place: Whether that is done ``before`` or ``after`` gradients are normalised; SGD has no after.
+        """
+        decay, rate = optax.add_decayed_weights(self.weight_decay), self.learning_rate(steps_per_epoch)
+        if self.optimizer == SGD:
+            return method, decay, optax.sgd(rate, momentum=self.momentum)
+        first, then = method, optimizers.normalising(self.optimizer)
+        if place == AFTER:
+            first, then = then, first
+        return first, then, decay, optax.scale_by_learning_rate(rate)
 
 
 # The rows of the paper's Tables I and II: learning rate x0.2 at the milestones.
@@ -94,15 +115,18 @@ DIGITS = Recipe(epochs=8, schedule="cosine", batch=32, weight_decay=0.02, flip=F
 DIGITS_WIDTH = 0.25
 
 
-def recipe(net: str, data: str) -> Recipe:
+def recipe(net: str, data: str, optimizer: str = SGD) -> Recipe:
     """How a net is trained on a data set, unless something else is asked for.
 
+    Of another optimizer than SGD, learning rate and weight decay are ``experiments.optimizers.DEFAULTS``.
+
     Raises:
-      ValueError: If the net is unknown.
+      ValueError: If the net or the optimizer is unknown.
     """
     if net not in NETS:
         raise ValueError(f"Unknown net {net!r}. Known: {', '.join(NETS)}.")
-    return DIGITS if data == "digits" else PAPER.get(net, OTHERS)
+    found = DIGITS if data == "digits" else PAPER.get(net, OTHERS)
+    return dataclasses.replace(found, optimizer=optimizer, **optimizers.DEFAULTS.get(optimizer, {}))
 
 
 def width(data: str) -> float:
@@ -115,7 +139,7 @@ def of_length(net: str, whole: Recipe, epochs: int) -> tuple[Recipe, str | None]
 
     Milestones keep their place within the run. One of fewer epochs gets a larger weight decay, so that it still
     spends the recipe's budget ``sum lr * weight_decay / (1 - momentum)``, up to a decay of 0.01, or for VGG-19 of
-    0.0025, with more of which it hardly learns.
+    0.0025, with more of which it hardly learns. That of other optimizers than SGD stays.
 
     Raises:
       ValueError: If there are no epochs.
@@ -124,7 +148,7 @@ def of_length(net: str, whole: Recipe, epochs: int) -> tuple[Recipe, str | None]
         raise ValueError(f"epochs must be at least 1, got {epochs}.")
     milestones = tuple(milestone * epochs / whole.epochs for milestone in whole.milestones)
     found = dataclasses.replace(whole, epochs=epochs, milestones=milestones)
-    if epochs >= whole.epochs:
+    if epochs >= whole.epochs or whole.optimizer != SGD:
         return found, None
     scaled = whole.weight_decay * whole.epochs / epochs
     most = max(MOST_DECAY.get(net, 0.01), whole.weight_decay)

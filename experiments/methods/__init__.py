@@ -24,8 +24,16 @@ from experiments import fields
 from experiments.methods.arranged import Arranged
 from experiments.methods.base import Method
 from experiments.methods.baseline import Baseline
+from experiments.methods.by_depth import ByDepth
+from experiments.methods.competition import Competition
 from experiments.methods.constant import Constant
 from experiments.methods.decreasing import Decreasing
+from experiments.methods.lsgd import LSGD
+from experiments.methods.matched_step import MatchedStep
+from experiments.methods.narrowing import Narrowing
+from experiments.methods.pull import Pull
+from experiments.methods.random_grid import RandomGrid
+from experiments.methods.smooth_init import SmoothInit
 from experiments.methods.tdann import Tdann
 from experiments.methods.topoloss import TopoLoss
 from experiments.methods.weight_similarity import WeightSimilarity
@@ -40,6 +48,14 @@ METHODS: dict[str, type[Method]] = {
         TopoLoss,
         Tdann,
         WeightSimilarity,
+        RandomGrid,
+        MatchedStep,
+        SmoothInit,
+        Pull,
+        Narrowing,
+        LSGD,
+        Competition,
+        ByDepth,
     )
 }
 

@@ -5,25 +5,22 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-import jax.numpy as jnp
 import numpy as np
-import optax
 
 from experiments.fields import setting
-from experiments.methods.smoothing import Smoothing
+from experiments.methods.smoothing import Annealed, Shaped
 from experiments.nets import ordering
-from lgnn_jax import HeatKernel, Window, decreasing_sigma, reorder
+from lgnn_jax import reorder
 
 if TYPE_CHECKING:
     from experiments.config import Run
     from experiments.run.step import Images, TrainState
 
-WINDOW, HEAT = SHAPES = ("window", "heat")
 _LOOKED_AT = 1000  # Training images whose responses an epoch's order is fitted on.
 
 
 @dataclasses.dataclass(frozen=True)
-class Arranged(Smoothing):
+class Arranged(Annealed, Shaped):
     """Smoothing, and a new order of the units between epochs, which leaves the network's function as it is.
 
     Of a width of 0 the order alone is left.
@@ -31,15 +28,6 @@ class Arranged(Smoothing):
 
     name = "arranged"
     about = "the units are put in order between epochs, gradients smoothed as by constant"
-    sigma_end: float = setting(
-        "With arranged: width in the last epoch, from sigma on in equal ratios.", 0.0, shown="as sigma"
-    )
-    shape: str = setting(
-        "With arranged: the paper's window, or the heat kernel, which takes any sigma and has no --window.",
-        WINDOW,
-        key="neighbourhood",
-        metavar="|".join(SHAPES),
-    )
     arrange_by: str = setting(
         "With arranged: what makes units alike, responses being those to 1,000 training images.",
         ordering.BOTH,
@@ -49,35 +37,11 @@ class Arranged(Smoothing):
 
     def check(self, run: Run) -> None:
         """Raises ``ValueError`` if a value is out of range."""
-        if self.shape not in SHAPES:
-            raise ValueError(f"Unknown neighbourhood {self.shape!r}. Known: {', '.join(SHAPES)}.")
         if self.arrange_by not in ordering.BY:
             raise ValueError(f"Unknown arrange_by {self.arrange_by!r}. Known: {', '.join(ordering.BY)}.")
         if self.arrange_every < 1:
             raise ValueError(f"arrange_every must be at least 1 epoch, got {self.arrange_every}.")
         super().check(run)
-        decreasing_sigma(self.sigma_end, 1, 1, window=self.neighbourhood)  # Checks it.
-        if self.sigma_end and not self.sigma:
-            raise ValueError(
-                f"sigma_end {self.sigma_end:g} is reached geometrically, which needs a positive sigma; got 0."
-            )
-
-    @property
-    def neighbourhood(self) -> Window | HeatKernel:
-        """Its shape."""
-        return Window(self.window) if self.shape == WINDOW else HeatKernel()
-
-    def schedule(self, run: Run, steps_per_epoch: int) -> optax.ScalarOrSchedule:
-        """Its width."""
-        if not self.sigma_end:
-            return self.sigma
-        last = max(run.recipe.epochs - 1, 1)
-
-        def width(count):
-            part = jnp.minimum(jnp.asarray(count) // steps_per_epoch / last, 1)
-            return self.sigma * (self.sigma_end / self.sigma) ** part
-
-        return width
 
     def between(self, run: Run, state: TrainState, epoch: int, training: Images) -> TrainState:
         """The state with its units in order, from the order that they are in."""

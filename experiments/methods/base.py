@@ -9,8 +9,10 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
+import numpy as np
 import optax
 
+from experiments.optimizers import BEFORE
 from lgnn_jax import Layer
 
 if TYPE_CHECKING:
@@ -33,13 +35,25 @@ class Method:
     about: ClassVar[str]  # In a few words, for the help of --variant.
     # Whether a sigma at every epoch is all that there is to it: such runs can be made at once, as one program.
     sigma_alone: ClassVar[bool] = False
+    smooth: ClassVar[str] = BEFORE  # Its chain comes before gradients are normalised.
 
     def check(self, run: Run) -> None:
         """Raises ``ValueError`` if a value is out of range, or does not go with the rest of the run."""
 
+    def start(self, run: Run, params: Any) -> Any:
+        """The parameters with which training starts, from those that are drawn.
+
+        They depend on both arguments alone: every host makes its own.
+        """
+        return params
+
     def chain(self, run: Run, steps_per_epoch: int) -> optax.GradientTransformation:
-        """What is done to gradients, before weight decay and SGD."""
+        """What is done to gradients, before weight decay and the optimizer."""
         return optax.identity()
+
+    def after(self, run: Run, steps_per_epoch: int) -> tuple[optax.GradientTransformation, ...]:
+        """What is done to steps, after momentum and the learning rate."""
+        return ()
 
     def loss(self, run: Run) -> Loss | None:
         """What is added to the loss; None for nothing, and then no activations are kept for it.
@@ -56,6 +70,13 @@ class Method:
         was never interrupted; of several hosts the first one's state counts.
         """
         return state
+
+    def orders(self, run: Run, params: Any) -> Mapping[str, np.ndarray]:
+        """By the path of a kernel the order in which its units lie on the grid; layers left out lie in their own.
+
+        Of an order, ``order[p]`` the unit at place ``p``, a summary has the metrics too, under ``permuted``.
+        """
+        return {}
 
     def logged(self, run: Run, step: int, steps_per_epoch: int) -> dict[str, float]:
         """What the log says of the epoch that begins with this step."""

@@ -31,7 +31,7 @@ class Baseline(Smoothing):
 
     def identity(self, settings: dict[str, Any]) -> dict[str, Any]:
         """All but the neighbourhood; a torus stays, on which the network is measured."""
-        decide_nothing = {"sigma", "window", "scope"} | (
+        decide_nothing = {"sigma", "window", "scope", "smooth"} | (
             {"boundary"} if settings["boundary"] == "edge" else set()
         )
         return {key: value for key, value in settings.items() if key not in decide_nothing}

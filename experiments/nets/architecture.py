@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -39,6 +39,10 @@ class Architecture:
         """What the layer of a parameter is for; None if it is no convolution."""
         return role(self.layers, path)
 
+    def by_depth(self, paths: Iterable[str]) -> list[str]:
+        """The paths of layers in the order of the network."""
+        return sorted(paths, key=lambda path: (self.role(path) != STEM, natural(path)))
+
 
 def role(layers: Mapping[str, str], path: str) -> str | None:
     """What the layer of a parameter is for, by the ``layers`` of an Architecture."""
@@ -59,3 +63,8 @@ def layer_name(path: str) -> str:
 def kernel_path(name: str) -> str:
     """The path of the kernel of a layer, which may be the kernel's already."""
     return layer_name(name) + _KERNEL
+
+
+def natural(name: str) -> list[Any]:
+    """A sorting key by which ``conv_10`` follows ``conv_9``."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in name.replace("/", "_").split("_")]

@@ -70,14 +70,22 @@ def arranged(
     layers, kept = convolutions(config, variables["params"]), {}
     for by in (ordering.WEIGHTS, ordering.RESPONSES):
         found = ordering.orders(config.net, variables, training, by)
-        moved = {path: (layers[path][0], layers[path][1][..., order]) for path, order in found.items()}
-        seen = {
-            path: statistics[path].reordered(order) for path, order in found.items() if path in statistics
-        }
-        # What an order does not change, and what no table asks for, is left out: summaries are small.
-        kept[by] = compact(measure(moved, seen, superclass_of), _OF_ORDER, scalars=False)
+        kept[by] = in_order(layers, statistics, found, superclass_of)
     kept["fitted"] = {path: _fitted(*layer) for path, layer in layers.items() if path in found}
     return kept
+
+
+def in_order(
+    layers: Layers,
+    statistics: Mapping[str, ResponseStatistics],
+    orders: Mapping[str, np.ndarray],
+    superclass_of: tuple[int, ...],
+) -> dict[str, Any]:
+    """What :func:`compact` keeps of the layers of ``orders``, with their units in these."""
+    moved = {path: (layers[path][0], layers[path][1][..., order]) for path, order in orders.items()}
+    seen = {path: statistics[path].reordered(order) for path, order in orders.items() if path in statistics}
+    # What an order does not change, and what no table asks for, is left out: summaries are small.
+    return compact(measure(moved, seen, superclass_of), _OF_ORDER, scalars=False)
 
 
 def _fitted(grid: Grid, kernel: np.ndarray) -> dict[str, Any]:

@@ -244,7 +244,7 @@ class Trainer:
         """A new run's state and keys, on every device."""
         drawn = keys(seed)
         variables = initial_variables(self._module, drawn.init)
-        params = variables["params"]
+        params = self.config.method.start(self.config, variables["params"])
         state = TrainState(
             jnp.zeros((), jnp.int32), params, variables["batch_stats"], self.tx.init(params), Totals.zero()
         )

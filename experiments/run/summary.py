@@ -12,7 +12,7 @@ import numpy as np
 
 from experiments.config import Run
 from experiments.run.checkpoint import tree_digest
-from experiments.run.measured import arranged, compact, measure, responses
+from experiments.run.measured import arranged, compact, in_order, measure, responses
 from experiments.run.step import PlacedData
 from experiments.run.weights import convolutions
 from lgnn_jax import topography
@@ -41,6 +41,8 @@ def summarise(
     statistics = responses(config, variables, placed)
     scores = measure(layers, statistics, placed.superclass_of)
     cosines = {name: found["metrics"]["weights: neighbour cosine"] for name, found in scores.items()}
+    orders = config.method.orders(config, params)
+    permuted = {name: orders[name] for name in layers if name in orders}  # In the order of the network.
     _, first = next(iter(layers.values()))
     magnitudes = np.linalg.norm(np.asarray(topography.filters(first)), axis=1)
     return {
@@ -57,6 +59,7 @@ def summarise(
         },
         "topography": compact(scores),
         "arranged": arranged(config, variables, placed.train, statistics, placed.superclass_of),
+        **({"permuted": in_order(layers, statistics, permuted, placed.superclass_of)} if permuted else {}),
         "first_layer_magnitudes": [float(value) for value in magnitudes],
         "seconds": round(seconds, 1),
         "images_per_second": last["images_per_second"],

@@ -18,6 +18,7 @@ import optax
 from experiments import nets
 from experiments.config import Run
 from experiments.nets.fast_cpu import mapped
+from experiments.optimizers import BEFORE
 from experiments.run.step import (
     Images,
     Keys,
@@ -34,13 +35,18 @@ from lgnn_jax import LGNNState, Window, lgnn
 _EVALUATED = 500  # Test images at once.
 
 
+def joinable(config: Run) -> bool:
+    """Whether a run can be made beside others."""
+    return config.method.sigma_alone and config.method.smooth == BEFORE
+
+
 def family(config: Run) -> Run:
     """What a run shares with those that one program can make beside it.
 
     Raises:
-      ValueError: If a sigma is not all that there is to its method.
+      ValueError: If a sigma is not all that there is to its method, or smoothing is not the first part of its chain.
     """
-    if not config.method.sigma_alone:
+    if not joinable(config):
         raise ValueError(f"Runs of {config.method.name!r} cannot be made together; leave --together out.")
     return config.having(seed=0, variant="constant", sigma=0.5)
 
@@ -168,7 +174,7 @@ class Together:
     def _optimizer(self, sigma: Any) -> optax.GradientTransformation:
         method = self._first.method
         smoothing = lgnn(sigma, layout=method.layout(self._first), window=Window(method.window))
-        return optax.chain(smoothing, *self._first.recipe.descent(self.steps))
+        return optax.chain(*self._first.recipe.descent(smoothing, self.steps, method.smooth))
 
     def _each(self, function: Any, axes: Any) -> Any:
         """``function`` for every run; a single one is not mapped, so that its program is that of a run alone."""

@@ -68,13 +68,4 @@ def convolutions(config: Run, params: Any) -> dict[str, tuple[Grid, np.ndarray]]
     }
     layers = config.net.layout.layers(params)
     found = {layer.path: (layer.grid, np.asarray(leaves[layer.path])) for layer in layers}
-    role = nets.NETS[config.net.name].role
-    return {
-        name: found[name]
-        for name in sorted(found, key=lambda name: (role(name) != nets.STEM, natural(name)))
-    }
-
-
-def natural(name: str) -> list[Any]:
-    """A sorting key by which ``conv_10`` follows ``conv_9``."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in name.replace("/", "_").split("_")]
+    return {path: found[path] for path in nets.NETS[config.net.name].by_depth(found)}

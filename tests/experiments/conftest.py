@@ -86,6 +86,13 @@ def shallow():
         yield
 
 
+@pytest.fixture
+def single():
+    """VGG-11 has a single convolution, which compiles in half a moment."""
+    with few_layers.networks((64, "M", "M", "M", "M", "M")):
+        yield
+
+
 @pytest.fixture(params=["shallow", pytest.param("whole", marks=pytest.mark.slow)])
 def depth(request):
     """The networks with a layer of every kind, and as they are."""

@@ -14,6 +14,7 @@ from experiments import data as datasets
 from experiments.config import configure
 from experiments.errors import FailedRun
 from experiments.nets import vgg
+from experiments.nets.architecture import natural
 from experiments.options import Options
 from experiments.run import progress as progress_module
 from experiments.run import results
@@ -23,7 +24,7 @@ from experiments.run.make_together import run_together
 from experiments.run.progress import Reporter
 from experiments.run.step import PlacedData, Trainer
 from experiments.run.together import Together
-from experiments.run.weights import convolutions, load_weights, natural
+from experiments.run.weights import convolutions, load_weights
 from experiments.study import figures, tables
 from experiments.study.study import comparison
 from tests.experiments.conftest import SMALL, WHOLE_TOO

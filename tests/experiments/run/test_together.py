@@ -15,6 +15,7 @@ from experiments import data as datasets
 from experiments import sweep
 from experiments.config import configure
 from experiments.errors import Stopped
+from experiments.methods import METHODS
 from experiments.nets import fast_cpu
 from experiments.run import make, make_together
 from experiments.run.checkpoint import Checkpoints, tree_digest
@@ -253,3 +254,7 @@ def test_what_cannot_be_made_together_is_refused():
     with pytest.raises(ValueError, match="2 runs do not divide over 8 devices; give as many"):
         Together([first, second], PlacedData(datasets.load("digits")))
     assert family(first) == family(second.having(sigma=0.3))
+    made = {name for name, method in METHODS.items() if method.sigma_alone}
+    assert made == {"baseline", "constant", "decreasing"}
+    with pytest.raises(ValueError, match="'constant' cannot be made together"):
+        family(second.having(optimizer="adamw", smooth="after"))
