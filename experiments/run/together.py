@@ -44,7 +44,7 @@ def family(config: Run) -> Run:
     """What a run shares with those that one program can make beside it.
 
     Raises:
-      ValueError: If a sigma is not all that there is to its method, or smoothing is not the first part of its chain.
+      ValueError: If a sigma is not all that there is to its method, or it does not smooth first.
     """
     if not joinable(config):
         raise ValueError(f"Runs of {config.method.name!r} cannot be made together; leave --together out.")
