@@ -11,28 +11,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import cli, errors, options, reproduce, sweep, train
+from experiments import cli, errors, methods, options, reproduce, sweep, train
 from experiments.machine import hosts
 
 ROOT = pathlib.Path(__file__).parents[2]
-SHARED = (
-    "net",
-    "data",
-    "split",
-    "test-split",
-    "data-dir",
-    "download",
-    "width",
-    "epochs",
-    "batch",
-    "lr",
-    "weight-decay",
-    "sigma",
-)
-SHARED += ("window", "boundary", "grids", "scope", "sync-bn", "precision", "out", "help")
-SHARED += ("sigma-end", "neighbourhood", "arrange-by", "arrange-every")
+SHARED = ("net", "data", "split", "test-split", "data-dir", "download", "width", "epochs", "batch", "lr")
+SHARED += ("weight-decay", "optimizer", "boundary", "grids", "sync-bn", "precision", "out", "help")
 SHARED += ("checkpoint-every", "coordinator", "hosts", "host")
-OWN = {train: ("variant", "seed"), reproduce: ("variants", "seeds")}
+SHARED += tuple(key.replace("_", "-") for key in methods.options())
+OWN = {train: ("variant", "seed"), reproduce: ("variants", "seeds", "together")}
 # A network that is compiled in seconds, on a set that is read in no time.
 SMALL = ("--net", "vgg11", "--width", "0.0625", "--epochs", "1", "--batch", "8")
 
