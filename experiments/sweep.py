@@ -25,7 +25,7 @@ from experiments.run.make import CHECKPOINT_SECONDS, run
 from experiments.run.make_together import run_together
 from experiments.run.progress import Reporter, duration
 from experiments.run.step import PlacedData, Trainer, order
-from experiments.run.together import Together, family, joinable
+from experiments.run.together import Together, family
 
 _log = logging.getLogger("experiments")
 
@@ -95,7 +95,7 @@ def _groups(runs: Sequence[Run], out: pathlib.Path, together: int) -> Iterator[S
     """The runs in groups of at most ``together`` that one program can make, in the order in which they fill up."""
     filling: dict[Run, list[Run]] = {}
     for config in runs:
-        if together == 1 or not joinable(config) or (out / config.name / results.SUMMARY).exists():
+        if together == 1 or not config.method.sigma_alone or (out / config.name / results.SUMMARY).exists():
             yield [config]
             continue
         group = filling.setdefault(family(config), [])

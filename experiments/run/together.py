@@ -18,7 +18,7 @@ import optax
 from experiments import nets
 from experiments.config import Run
 from experiments.nets.fast_cpu import mapped
-from experiments.optimizers import BEFORE
+from experiments.optimizers import AFTER
 from experiments.run.step import (
     Images,
     Keys,
@@ -35,18 +35,13 @@ from lgnn_jax import LGNNState, Window, lgnn
 _EVALUATED = 500  # Test images at once.
 
 
-def joinable(config: Run) -> bool:
-    """Whether a run can be made beside others."""
-    return config.method.sigma_alone and config.method.smooth == BEFORE
-
-
 def family(config: Run) -> Run:
     """What a run shares with those that one program can make beside it.
 
     Raises:
-      ValueError: If a sigma is not all that there is to its method, or it does not smooth first.
+      ValueError: If a sigma is not all that there is to its method.
     """
-    if not joinable(config):
+    if not config.method.sigma_alone:
         raise ValueError(f"Runs of {config.method.name!r} cannot be made together; leave --together out.")
     return config.having(seed=0, variant="constant", sigma=0.5)
 
@@ -112,18 +107,25 @@ class Together:
             state = jax.tree.map(lambda leaf, index=index: np.asarray(leaf[index]), host)
             alone = jax.eval_shape(config.optimizer(self.steps).init, state.params)
             # A baseline of its own smooths nothing, and has no state for it.
-            first = state.opt_state[0] if jax.tree.leaves(alone[0]) else alone[0]
-            found.append(state._replace(opt_state=(first, *state.opt_state[1:])))
+            smoothing = (
+                state.opt_state[self._place] if jax.tree.leaves(alone[self._place]) else alone[self._place]
+            )
+            found.append(self._with(state, smoothing))
         return found
 
     def joined(self, states: Sequence[TrainState]) -> TrainState:
         """The program's states, from those that :meth:`apart` gives."""
-        return self._stacked(
-            [
-                state._replace(opt_state=(LGNNState(np.int32(state.step)), *state.opt_state[1:]))
-                for state in states
-            ]
-        )
+        return self._stacked([self._with(state, LGNNState(np.int32(state.step))) for state in states])
+
+    @property
+    def _place(self) -> int:
+        """Of the smoothing in the optimizer's chain."""
+        return int(self._first.method.smooth == AFTER)
+
+    def _with(self, state: TrainState, smoothing: Any) -> TrainState:
+        parts = list(state.opt_state)
+        parts[self._place] = smoothing
+        return state._replace(opt_state=tuple(parts))
 
     def _stacked(self, trees: Sequence[Any]) -> Any:
         return self.placed.spread(jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees))

@@ -256,5 +256,16 @@ def test_what_cannot_be_made_together_is_refused():
     assert family(first) == family(second.having(sigma=0.3))
     made = {name for name, method in METHODS.items() if method.sigma_alone}
     assert made == {"baseline", "constant", "decreasing"}
-    with pytest.raises(ValueError, match="'constant' cannot be made together"):
-        family(second.having(optimizer="adamw", smooth="after"))
+
+
+@pytest.mark.parametrize("smooth", ["before", "after"])
+def test_states_are_those_of_runs_alone(smooth):
+    """Wherever the smoothing stands in the chain."""
+    configs = [config.having(optimizer="adamw", smooth=smooth) for config in runs("baseline", "constant")]
+    program = Together(configs, placed())
+    states, _ = program.start()
+    apart = program.apart(states)
+    for config, state in zip(configs, apart, strict=True):
+        alone = config.optimizer(program.steps).init(state.params)
+        assert jax.tree.structure(state.opt_state) == jax.tree.structure(alone)
+    jax.tree.map(np.testing.assert_array_equal, program.joined(apart), states)
