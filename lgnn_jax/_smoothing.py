@@ -168,8 +168,11 @@ def _layouts_are_mapped() -> bool:
 
 def _shifted(x: jax.Array, weights: jax.Array, *, grid: Grid, window: Window, axis: int) -> jax.Array:
     """Sums of ``x`` shifted along the units' axis, which is never split: one fused loop a pass."""
-    # In any other layout a compiler would have to transpose what arrives, or what the update then reads.
-    y = with_layout_constraint(x, MemoryLayout(tuple(range(x.ndim)))) if _layouts_are_mapped() else x
+    y = x
+    if axis == x.ndim - 1 and _layouts_are_mapped():
+        # In any other layout a compiler would have to transpose what arrives, or what the update then reads. Of
+        # other axes it knows better: filters that come first are last in a TPU's memory.
+        y = with_layout_constraint(x, MemoryLayout(tuple(range(x.ndim))))
     total = None if window.normalise else weights.sum()
 
     def scaled(value: jax.Array, coefficient: jax.Array) -> jax.Array:

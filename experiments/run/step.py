@@ -142,6 +142,9 @@ def make_step(
             state.params
         )
         minimised, grads, batch_stats = average((minimised, grads, batch_stats))
+        if axis is not None and jax.lax.axis_size(axis) > 1:
+            # Before any update: fused with the backward pass, one would wait for an all-reduce of its own.
+            minimised, grads, batch_stats = jax.lax.optimization_barrier((minimised, grads, batch_stats))
         loss = minimised if term is None else average(loss)
         with jax.named_scope("optimizer"):
             updates, opt_state = tx.update(grads, state.opt_state, state.params)

@@ -57,21 +57,8 @@ def found(request):
     return lambda kind, name: compiled(kind)[name]
 
 
-@pytest.fixture
-def known(request):
-    """Marks the test as failing for a reason that is known, if it is for a target."""
-
-    def mark(target, reason):
-        if request.node.callspec.params["found"] == target:
-            request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
-
-    return mark
-
-
 @pytest.mark.parametrize("kernel", SMOOTHED)
-def test_smooth_reads_a_kernel_once_and_writes_it_once(found, known, kernel):
-    if "filters first" in kernel:
-        known("tpu", "Filters are minor in TPUs' layout, and are transposed for the one that is asked for.")
+def test_smooth_reads_a_kernel_once_and_writes_it_once(found, kernel):
     program = found("smooth", kernel)
     assert not program["relayouts"] and not program["collectives"]
     assert program["passes"] == pytest.approx(1, rel=0.02)
@@ -85,11 +72,7 @@ def test_in_a_chain_smoothing_is_part_of_the_update(found):
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
-def test_replicas_exchange_gradients_once_with_smoothing_and_without(found, known, precision):
-    if precision == "bf16":
-        known(
-            "cuda", "XLA fuses some updates with what backward reads, which then waits for their gradients."
-        )
+def test_replicas_exchange_gradients_once_with_smoothing_and_without(found, precision):
     ours, plain = (found("step", f"{method} {precision}") for method in ("lgnn", "plain"))
     assert plain["gradients"] == ["all-reduce"]
     assert ours["gradients"] == plain["gradients"]

@@ -258,7 +258,7 @@ def cases():
     """Every call in every mode; what takes half a minute is slow."""
     for name, mode in itertools.product(CALLS, MODES):
         slow = mode not in (TOGETHER, "no jit")
-        slow |= (name, mode) == ("fitted_score", "no jit")  # Three times arrange, which is a case itself.
+        slow |= mode == "no jit" and name in ("fitted_score", "arrange", "visualise")  # Minutes in all.
         yield pytest.param(name, mode, marks=[pytest.mark.slow] * slow, id=f"{name}-{mode}")
 
 

@@ -150,7 +150,7 @@ def interrupted(monkeypatch, out, saves):
     ]
 
 
-@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize("alone", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_they_go_on_from_the_newest_step_that_all_have(monkeypatch, tmp_path, alone):
     """Together, or one of them alone: a checkpoint is that of a run, whoever wrote it."""
     configs = pair().configs
