@@ -114,7 +114,7 @@ def test_every_published_run_has_the_name_of_its_configuration(tmp_path):
         names[summary.parent.name] = name_of(fields)
         folder, read = found_by_its_configuration(fields, tmp_path)
         assert folder == summary.parent and read["config"] == fields
-    assert all(folder == name for folder, name in names.items()) and len(names) == 42
+    assert all(folder == name for folder, name in names.items()) and len(names) >= 42
     published.check("names", sorted(names))
 
 
