@@ -33,7 +33,7 @@ def linen_responses(
       variables: Its variables, with the collection ``params``.
       layers: Paths of submodules such as ``conv_3`` or ``group_0_block_1/bn_0``; a trailing ``/kernel``
         may stay, so the names of a layout's kernels do as well. None for all convolutions, which are
-        the submodules that own a weight of four dimensions.
+        the submodules that own a weight of four dimensions and hold no others.
       normalised: Whether a convolution's response is the output of the normalisation that reads the
         convolution directly, where there is one, before any ReLU (the paper's); False for its own.
         A normalisation is one of Flax's, or a module whose variables are all ``(units,)`` or scalars. Its
@@ -295,7 +295,8 @@ class _Tree:
 
     def __init__(self, params: Any, every: Any):
         known, convolutions, stacked = set[str](), set[str](), set[str]()
-        for name, leaf in named_leaves(params):
+        named = named_leaves(params)
+        for name, leaf in named:
             parts = name.split("/")[:-1]
             known.update("/".join(parts[:end]) for end in range(1, len(parts) + 1))
             if not parts:
@@ -307,7 +308,15 @@ class _Tree:
             return [int(part) if part.isdecimal() else part for part in re.split(r"([0-9]+)", name)]
 
         self.known = sorted(known, key=natural)
-        self.convolutions, self.stacked = frozenset(convolutions), frozenset(stacked)
+        # What holds layers, and a kernel or an embedding beside them, gives more than a convolution's output.
+        own = {name for name, _ in named}
+        self.blocks = convolutions & {
+            "/".join(parts[:end])
+            for parts in (name.split("/") for name, _ in named)
+            for end in range(len(parts) - 1)
+            if "/".join(parts[: end + 1]) not in own
+        }
+        self.convolutions, self.stacked = frozenset(convolutions - self.blocks), frozenset(stacked)
         trees = every.values() if isinstance(every, Mapping) and "params" in every else [every]
         self._shapes: dict[str, list[tuple[int, ...]]] = {}  # By path, those of all below it too.
         for name, leaf in (named for tree in trees for named in named_leaves(tree)):
@@ -363,6 +372,7 @@ def _responses(
                 raise ValueError(f"{name!r} must be run once and give one array, but {reason}.")
             left_out[name] = reason
         if default:  # Layers of a stack that a loop runs through have a dimension more.
+            left_out.update((path, "it holds other layers") for path in sorted(tree.blocks))
             for path in sorted(tree.stacked & seen.calls.keys()):
                 left_out.update((path, call) for call in seen.calls[path] if isinstance(call, str))
         if not found:
@@ -378,8 +388,8 @@ def _responses(
             warned.append(True)
             reasons = ", ".join(f"{name!r} ({reason})" for name, reason in left_out.items())
             warnings.warn(
-                f"Layers left out, because a layer must be run once and give one array: {reasons}. Name the "
-                "layers to look at by layers=.",
+                f"Layers left out, because a layer must be run once and give one array of its own: {reasons}. Name "
+                "the layers to look at by layers=.",
                 stacklevel=2,
             )
         # Compiled functions return dicts sorted by key.

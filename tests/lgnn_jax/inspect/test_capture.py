@@ -155,6 +155,24 @@ def test_ablation_of_a_network_with_several_outputs():
         linen_ablated(net, variables, "conv", IMAGES)(np.ones(8))
 
 
+class Embedded(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Conv(8, (3, 3), name="conv")(x)
+        return nn.LayerNorm()(nn.relu(x + self.param("embedding", nn.initializers.ones, (1, 5, 5, 8))))
+
+
+def test_what_holds_layers_beside_a_weight_of_four_dimensions_is_no_convolution():
+    net = nn.Sequential([Embedded(), nn.LayerNorm()])
+    variables = drawn(net)
+    responses = linen_responses(net, variables)
+    with pytest.warns(UserWarning, match=r"Layers left out.*: 'layers_0' \(it holds other layers\)"):
+        found = responses(IMAGES)
+    assert list(found) == ["layers_0/conv"] and found["layers_0/conv"].min() < 0
+    body = linen_responses(net, variables, ["layers_0"])(IMAGES)["layers_0"]
+    np.testing.assert_allclose(body, Embedded().apply(below(variables, "layers_0"), IMAGES), atol=1e-5)
+
+
 # Linen: transforms.
 
 
