@@ -7,6 +7,7 @@ import operator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -79,3 +80,18 @@ def filled(images: Any, start: int, stop: int, batch: int) -> Any:
     if stop - start == batch:
         return part
     return np.concatenate([np.asarray(part), np.repeat(np.asarray(images[:1]), batch - stop + start, 0)])
+
+
+def unit_range(images: Any) -> jax.Array:
+    """Images as float32 in [0, 1]."""
+    images = np.asarray(images)
+    if images.dtype == np.uint8:
+        return jnp.asarray(images.astype(np.float32) / 255)
+    if not np.issubdtype(images.dtype, np.floating):
+        raise ValueError(f"images must be floats in [0, 1] or uint8, got {images.dtype}.")
+    if not (images.min() >= 0 and images.max() <= 1):
+        raise ValueError(
+            f"images must be in [0, 1], got values from {images.min():g} to {images.max():g}. Normalise them "
+            "inside responses."
+        )
+    return jnp.asarray(images, jnp.float32)

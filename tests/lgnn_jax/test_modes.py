@@ -203,6 +203,17 @@ CALLS = {
     "accumulate": lambda: dataclasses.astuple(statistics())[1:],
     "class_maps": lambda: inspect.class_maps(made()[0], GRID),
     "visualise": lambda: dataclasses.astuple(visualised())[1:],
+    "visualise, linen": lambda: dataclasses.astuple(
+        inspect.visualise(
+            inspect.linen_responses(*linen()),
+            "layers_0",
+            [1, 4],
+            key=key(),
+            setting=STILL,
+            shape=(4, 4, 3),
+            images=IMAGES,
+        )
+    )[1:],
     "mean_activations": lambda: inspect.mean_activations(linear, "conv", IMAGES, batch=3),
     "share_beyond": lambda: inspect.share_beyond(made()[1], linear, IMAGES),
     "linear_probe": lambda: inspect.linear_probe(

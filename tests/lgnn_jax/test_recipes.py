@@ -330,6 +330,15 @@ def test_by_default_shard_map_and_a_pmean_give_the_sum():
         np.testing.assert_allclose(found["kernel"], factor * expected["kernel"], rtol=1e-4, atol=1e-6)
 
 
+def test_the_activations_of_a_layer():
+    namespace, printed = recipe("The activations of a layer")
+    net, images = namespace["net"], namespace["images"]
+    net.eval()
+    expected = np.asarray(net.norm(net.conv(images)), np.float64).mean((1, 2))
+    np.testing.assert_allclose(namespace["statistics"].mean, expected.mean(0), atol=1e-5)
+    assert printed == "(10, 8) (8, 8, 8, 3)\n" and not namespace["found"].dead.any()
+
+
 @pytest.mark.slow
 def test_the_page_runs_as_a_script_on_one_device():
     """Where no test's settings help; on one device smoothing takes another form."""

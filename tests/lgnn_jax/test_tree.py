@@ -67,6 +67,8 @@ def test_boxed_variables_of_linen_give_responses():
     variables = net.init(jax.random.key(0), images)
     responses = inspect.linen_responses(net, variables)(images)
     assert list(responses) == ["layers_0"] and responses["layers_0"].shape == (2, 5, 5, 4)
+    predict = inspect.linen_ablated(net, variables, "layers_0", images, output=lambda x: x.mean((1, 2)) + 1)
+    assert predict(jnp.array([0, 0, 0, 0])).tolist() == [0, 0]
 
 
 def test_a_field_called_value_keeps_its_name():

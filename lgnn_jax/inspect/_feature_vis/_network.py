@@ -18,6 +18,11 @@ from lgnn_jax.inspect._feature_vis._transforms import Sizes, sizes_of
 
 def objective_of(maps: jax.Array, units: jax.Array, counts: jax.Array, kind: str) -> jax.Array:
     """Each image's objective ``(batch,)``: that of its unit on the first ``counts`` places of its map."""
+    return jnp.take_along_axis(objectives_of(maps, counts, kind), units[:, None], 1)[:, 0]
+
+
+def objectives_of(maps: jax.Array, counts: jax.Array, kind: str) -> jax.Array:
+    """Every unit's objective on the first ``counts`` places of each image's map, ``(batch, units)``."""
     # One dimension of space after another, always the first that is left.
     maps = at_least_float32(maps)
     for dimension in range(maps.ndim - 2):
@@ -26,7 +31,7 @@ def objective_of(maps: jax.Array, units: jax.Array, counts: jax.Array, kind: str
         seen = places < count if kind == "channel" else places == count // 2
         weights = seen.astype(maps.dtype)
         maps = jnp.tensordot(weights / weights.sum(), maps, (0, 1), precision="highest")
-    return jnp.take_along_axis(maps, units[:, None], 1)[:, 0]
+    return maps
 
 
 def counts_of(sizes: Sizes, places: tuple[int, ...]) -> np.ndarray:

@@ -12,9 +12,9 @@ import numpy as np
 import optax
 
 from lgnn_jax.inspect._accumulate import Responses
-from lgnn_jax.inspect._checks import filled, positive
-from lgnn_jax.inspect._feature_vis._network import Network, objective_of
-from lgnn_jax.inspect._feature_vis._parametrisation import starting_spectra, to_images
+from lgnn_jax.inspect._checks import filled, positive, unit_range
+from lgnn_jax.inspect._feature_vis._network import Network, objective_of, objectives_of
+from lgnn_jax.inspect._feature_vis._parametrisation import spectra_of, starting_spectra, to_images
 from lgnn_jax.inspect._feature_vis._setting import SMALL, Setting
 from lgnn_jax.inspect._feature_vis._transforms import (
     GREY,
@@ -38,10 +38,10 @@ class FeatureVisualisation:
       units: The channels, integers ``(count,)``.
       images: In [0, 1], float32 ``(count, height, width, channels)``; plain grey where ``dead``.
       values: The objective of each image as it is, without transforms, ``(count,)``.
-      start: Likewise of the image that the channel's optimisation started from.
+      start: Likewise of the image that the channel's optimisation started from: noise, or one of those given.
       dead: Channels that no image was found for, booleans ``(count,)``: the steps led to none that activates
-        the channel more than the starting one, to float32's precision. So it is where no gradient reaches
-        the image.
+        the channel more than noise does, to float32's precision, and none of the images given does. Without
+        images that may be for want of a gradient, as behind a ReLU that noise leaves shut.
     """
 
     layer: str
@@ -62,6 +62,7 @@ def visualise(
     shape: tuple[int, int, int] = (32, 32, 3),
     objective: str = "channel",
     batch: int = 64,
+    images: Any = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> FeatureVisualisation:
     """An image for every channel of a layer that activates it as much as possible.
@@ -83,14 +84,18 @@ def visualise(
       objective: ``channel``, the mean over space of the channel's map, or ``neuron``, the value in the
         middle of it (at half of its size, rounded down).
       batch: Images at a time, positive.
-      progress: Called as ``progress(done, total)`` with numbers of steps, those of all batches together.
+      images: Images of a data set, as for :func:`mean_activations` and of ``shape``. Where steps from noise
+        lead nowhere, as behind a ReLU that noise leaves shut, they begin again at the one of these that
+        activates the channel most, which is the channel's image if they do not raise it. None for noise alone.
+      progress: Called as ``progress(done, total)`` with numbers of steps, those of all batches together; the
+        total grows when steps begin again at images.
 
     Returns:
       The images with their values; see :class:`FeatureVisualisation`.
 
     Raises:
       ValueError: If an argument is out of range, nothing is left of an image by the setting's transforms,
-        the network does not take their canvas, or an objective is NaN or infinite.
+        the network does not take their canvas, images are not of ``shape``, or an objective is NaN or infinite.
 
     Example:
       >>> import dataclasses, jax, jax.numpy as jnp
@@ -109,26 +114,58 @@ def visualise(
     if objective not in ("channel", "neuron"):
         raise ValueError(f"objective must be 'channel' or 'neuron', got {objective!r}.")
     batch = positive("batch", batch)
+    given = (height, width, channels) if images is None else np.shape(images[:1])[1:]
+    if given != (height, width, channels):
+        raise ValueError(f"images must be of shape {(height, width, channels)}, got {given}.")
     network = Network(responses, layer, (height, width, channels), setting)
     chosen = _check_units(units, network.units, layer)
     batch = min(batch, len(chosen))
     program = _Program(network, setting, objective, batch)
     start_key, step_key = jax.random.split(key)
-    parts: list[tuple[np.ndarray, ...]] = []
-    total = setting.steps * -(-len(chosen) // batch)
-    for first in range(0, len(chosen), batch):
-        part = filled(chosen, first, min(first + batch, len(chosen)), batch)
-        done = len(parts) * setting.steps
+    total = 0
 
-        def tick(steps: int, done: int = done) -> None:
-            if progress is not None:
-                progress(done + steps, total)
+    def raised(units: np.ndarray, begin: Callable[[slice, np.ndarray], Any]) -> list[np.ndarray]:
+        """Images, values and starting values of units, from the spectra that ``begin`` gives for a batch."""
+        nonlocal total
+        parts, done = [], total
+        total += setting.steps * -(-len(units) // batch)
+        for first in range(0, len(units), batch):
+            of = slice(first, min(first + batch, len(units)))
+            part = filled(units, of.start, of.stop, batch)
 
-        parts.append(program.run(part, start_key, step_key, tick))
-    images, values, start, dead = (
-        np.concatenate(field)[: len(chosen)] for field in zip(*parts, strict=True)
-    )
-    return FeatureVisualisation(layer, chosen, images, values, start, dead)
+            def tick(steps: int, done: int = done) -> None:
+                if progress is not None:
+                    progress(done + steps, total)
+
+            parts.append(program.run(part, begin(of, part), step_key, tick))
+            done += setting.steps
+        return [np.concatenate(field)[: len(units)] for field in zip(*parts, strict=True)]
+
+    shown, values, start = raised(chosen, lambda of, part: program.noise(start_key, part))
+    dead = ~_above(values, start)
+    lost = np.flatnonzero(dead)
+    if images is not None and len(lost):
+        best, most = program.best(images, chosen[lost])
+        excited = _above(most, start[lost])
+        again, most = lost[excited], most[excited]
+        if len(again):
+            exciting = np.asarray(unit_range(np.concatenate([images[k : k + 1] for k in best[excited]])))
+
+            def begin(of: slice, part: np.ndarray) -> np.ndarray:
+                return spectra_of(filled(exciting, of.start, of.stop, len(part)), setting.decorrelate)
+
+            found, found_values, start[again] = raised(chosen[again], begin)
+            shown[again] = np.where((found_values >= most)[:, None, None, None], found, exciting)
+            dead[again] = False
+    shown[dead] = GREY
+    if len(lost):
+        values = program.values(shown, chosen)
+    return FeatureVisualisation(layer, chosen, shown, values, start, dead)
+
+
+def _above(values: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """Which values are above others by more than float32's rounding."""
+    return values - start > _ROUNDING * np.maximum(np.abs(values), np.abs(start))
 
 
 class _State(NamedTuple):
@@ -144,7 +181,7 @@ class _Program:
     """The compiled functions for batches of images."""
 
     def __init__(self, network: Network, setting: Setting, objective: str, batch: int):
-        self._network, self._setting = network, setting
+        self._network, self._setting, self._batch = network, setting, batch
         shape, adam = network.shape, optax.adam(setting.learning_rate, eps=_EPSILON)
         counts, plain = jnp.asarray(network.counts), jnp.asarray(network.plain)
         # The steps see canvases; what is reported is of the images as they are.
@@ -154,8 +191,10 @@ class _Program:
         def image(spectra):
             return to_images(spectra, shape, setting.decorrelate)
 
-        def start(key, units):
-            spectra = starting_spectra(key, units, shape)
+        def noise(key, units):
+            return starting_spectra(key, units, shape)
+
+        def start(spectra):
             return _State(jnp.int32(0), spectra, adam.init(spectra), jnp.ones(batch, bool))
 
         def step(arrays, state, key, units):
@@ -178,14 +217,18 @@ class _Program:
         def value(arrays, images, units):
             return objective_of(on_image(arrays, images), units, plain, objective)
 
-        self._image, self._start, self._value = jax.jit(image), jax.jit(start), jax.jit(value)
+        def every(arrays, images):
+            return objectives_of(on_image(arrays, images), plain, objective)
+
+        self._image, self._noise, self._start = jax.jit(image), jax.jit(noise), jax.jit(start)
+        self._value, self._every = jax.jit(value), jax.jit(every)
         self._step = jax.jit(step, donate_argnums=1)
 
     def run(
-        self, units: np.ndarray, start_key: jax.Array, step_key: jax.Array, tick: Callable[[int], None]
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Images, values, starting values and which are dead, of a batch of units."""
-        state, steps = self._start(start_key, units), self._setting.steps
+        self, units: np.ndarray, spectra: Any, step_key: jax.Array, tick: Callable[[int], None]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Images, values and starting values, of a batch of units and their starting spectra."""
+        state, steps = self._start(spectra), self._setting.steps
         start = self._values(self._image(state.spectra), units, "its starting image")
         for done in range(1, steps + 1):
             state = self._step(self._arrays, state, step_key, units)
@@ -194,13 +237,31 @@ class _Program:
                 self._check(state.finite, units, f"the first {done} steps")
                 tick(done)
         images = self._image(state.spectra)
-        values = self._values(images, units, "its finished image")
-        # No better than the start up to float32's rounding: no gradient has reached the image.
-        dead = values - start <= _ROUNDING * np.maximum(np.abs(values), np.abs(start))
-        images = np.where(dead[:, None, None, None], np.float32(GREY), np.asarray(images))
-        if dead.any():
-            values = self._values(images, units, "plain grey")
-        return images, values, start, dead
+        return np.asarray(images), self._values(images, units, "its finished image"), start
+
+    def noise(self, key: jax.Array, units: np.ndarray) -> jax.Array:
+        """The spectra to start from, of a batch of units."""
+        return self._noise(key, units)
+
+    def values(self, images: np.ndarray, units: np.ndarray) -> np.ndarray:
+        """The objective of any number of images and their units."""
+        found = []
+        for first in range(0, len(units), self._batch):
+            of = first, min(first + self._batch, len(units)), self._batch
+            found.append(self._values(filled(images, *of), filled(units, *of), "its finished image"))
+        return np.concatenate(found)[: len(units)]
+
+    def best(self, images: Any, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """For every unit the given image that activates it most, and the objective there."""
+        best, most = np.zeros(len(units), np.int64), np.full(len(units), -np.inf)
+        for first in range(0, len(images), self._batch):
+            stop = min(first + self._batch, len(images))
+            given = unit_range(filled(images, first, stop, self._batch))
+            values = np.asarray(self._every(self._plain_arrays, given))[: stop - first, units]
+            self._check(np.isfinite(values).all(0), units, f"one of images {first} to {stop - 1}")
+            at, value = values.argmax(0), values.max(0)
+            best, most = np.where(value > most, first + at, best), np.maximum(value, most)
+        return best, most
 
     def _values(self, images: Any, units: np.ndarray, name: str) -> np.ndarray:
         values = np.asarray(self._value(self._plain_arrays, images, units))

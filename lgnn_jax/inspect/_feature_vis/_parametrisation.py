@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 _STD = 0.01  # Of the starting spectrum.
+_FAINTEST = 0.01  # Black of a given image; of true black the sigmoid's inverse is infinite.
 # Colours of photographs are correlated. The columns, from the covariance of ImageNet's colours, are brightness,
 # red against blue, and green against magenta, each as long as colours vary along it, the longest 1 (Lucid).
 _COLOURS = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
@@ -31,15 +32,22 @@ def starting_spectra(key: jax.Array, units: jax.Array, shape: tuple[int, int, in
     return _STD * jax.vmap(flat)(units).reshape(-1, *size)
 
 
+def spectra_of(images: np.ndarray, decorrelate: bool) -> np.ndarray:
+    """The spectra of images in [0, 1], float32; :func:`to_images` gives these back, if not black or white."""
+    pixels = np.clip(np.asarray(images, np.float64), _FAINTEST, 1 - _FAINTEST)
+    pixels = np.moveaxis(np.log(pixels / (1 - pixels)), -1, 1)
+    height, width = pixels.shape[2:]
+    if decorrelate and pixels.shape[1] == 3:
+        pixels = np.einsum("ck,bkhw->bchw", np.linalg.inv(_COLOURS), pixels)
+    even = np.pad(pixels, ((0, 0), (0, 0), (0, 0), (0, width % 2)), mode="edge")
+    spectra = np.fft.rfft2(4 * even) / _scale(height, width)
+    return np.stack([spectra.real, spectra.imag], 1).astype(np.float32)
+
+
 def to_images(spectra: jax.Array, shape: tuple[int, int, int], decorrelate: bool) -> jax.Array:
     """Images ``(batch, height, width, channels)`` in [0, 1]."""
     height, width, channels = shape
-    # The transform back divides by height * width; with the square root it keeps lengths. In photographs
-    # amplitudes fall with the frequency f, so a coefficient counts 1 / f: a step of Adam, which is as large for
-    # all of them, then draws coarse forms before fine ones. The mean (f = 0) counts as one wave over the
-    # longer side.
-    scale = math.sqrt(width * height) / np.maximum(frequencies(height, width), 1 / max(width, height))
-    scaled = spectra * np.asarray(scale, np.float32)[None, None, None]
+    scaled = spectra * np.asarray(_scale(height, width), np.float32)[None, None, None]
     size = (height, width + width % 2)  # irfft2 makes even widths; the column too many is cut off.
     images = jnp.fft.irfft2(jax.lax.complex(scaled[:, 0], scaled[:, 1]), s=size)[..., :width] / 4
     if decorrelate and channels == 3:
@@ -47,3 +55,12 @@ def to_images(spectra: jax.Array, shape: tuple[int, int, int], decorrelate: bool
         colours = np.asarray(_COLOURS, np.float32)
         images = jnp.einsum("kc,bchw->bkhw", colours, images, precision="highest")
     return jax.nn.sigmoid(jnp.moveaxis(images, 1, -1))  # No clipping: gradients reach every pixel.
+
+
+def _scale(height: int, width: int) -> np.ndarray:
+    """What a coefficient of a spectrum counts, by frequency."""
+    # The transform back divides by height * width; with the square root it keeps lengths. In photographs
+    # amplitudes fall with the frequency f, so a coefficient counts 1 / f: a step of Adam, which is as large for
+    # all of them, then draws coarse forms before fine ones. The mean (f = 0) counts as one wave over the
+    # longer side.
+    return math.sqrt(width * height) / np.maximum(frequencies(height, width), 1 / max(width, height))

@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from lgnn_jax.inspect._accumulate import Responses
-from lgnn_jax.inspect._checks import filled, layer_of, positive
+from lgnn_jax.inspect._checks import filled, layer_of, positive, unit_range
 from lgnn_jax.inspect._feature_vis._optimisation import FeatureVisualisation
 
 
@@ -45,7 +43,7 @@ def mean_activations(responses: Responses, layer: str, images: Any, *, batch: in
     found = []
     for start in range(0, count, batch):
         stop = min(start + batch, count)
-        maps = layer_of(responses(_unit_range(filled(images, start, stop, batch))), layer)
+        maps = layer_of(responses(unit_range(filled(images, start, stop, batch))), layer)
         means = np.asarray(maps, np.float32).reshape(batch, -1, maps.shape[-1]).mean(1)[: stop - start]
         if not np.isfinite(means).all():
             image, unit = np.argwhere(~np.isfinite(means))[0]
@@ -118,18 +116,3 @@ def share_beyond(
     percentile = np.where(dead, np.nan, 100 * (seen < made[None]).mean(0))
     share = float(beyond.sum() / (~dead).sum()) if not dead.all() else math.nan
     return Beyond(units, percentile, beyond, share)
-
-
-def _unit_range(images: Any) -> jax.Array:
-    """Images as float32 in [0, 1]."""
-    images = np.asarray(images)
-    if images.dtype == np.uint8:
-        return jnp.asarray(images.astype(np.float32) / 255)
-    if not np.issubdtype(images.dtype, np.floating):
-        raise ValueError(f"images must be floats in [0, 1] or uint8, got {images.dtype}.")
-    if not (images.min() >= 0 and images.max() <= 1):
-        raise ValueError(
-            f"images must be in [0, 1], got values from {images.min():g} to {images.max():g}. Normalise them "
-            "inside responses."
-        )
-    return jnp.asarray(images, jnp.float32)

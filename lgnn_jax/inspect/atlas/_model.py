@@ -31,7 +31,8 @@ class Layer:
       images: An image of every filter, floats in [0, 1], ``(units, height, width, 3)``; None for the
         test image that activates it most.
       source: What ``images`` are: ``visualisation``, ``weights`` or, without any, ``images``.
-      dead: Filters that no image activates or whose weights are (nearly) zero, booleans ``(units,)``.
+      dead: Filters that no image activates, found or of the test images, or whose weights are (nearly) zero,
+        booleans ``(units,)``.
       scores: By metric a mapping with ``value`` and, where there is a null, ``null_mean``, ``null_low``,
         ``null_high`` and ``z``; or ``{"undefined": reason}``.
     """
@@ -105,7 +106,8 @@ def layer(
       statistics: Of :func:`lgnn_jax.inspect.accumulate` over the test images.
       axis: The weights' axis that counts the filters: -1 for HWIO, 0 for OIHW.
       visualisation: Images of all its filters: ``images`` in [0, 1] ``(units, height, width, 1 or 3)``,
-        ``dead`` ``(units,)`` and ``units``, which must be all of them in order.
+        ``dead`` ``(units,)`` and ``units``, which must be all of them in order. A filter that responds to test
+        images differently is not dead, whatever ``dead`` says.
       scores: By name a :class:`lgnn_jax.topography.Score`, a mapping with the fields of its summary, or
         ``{"undefined": reason}``.
 
@@ -138,7 +140,8 @@ def layer(
     images, source = None if kernel is None else _weights(kernel, grid, axis), "weights"
     if visualisation is not None:
         images, source = _visualised(name, visualisation, grid.units), "visualisation"
-        dead = dead | np.asarray(visualisation.dead, bool)
+        # A gradient that does not reach the image, as behind a ReLU, does not say that no image does.
+        dead = dead | (np.asarray(visualisation.dead, bool) & statistics.constant)
     if images is None:
         source = "images"
     plain = {metric: _plain(name, metric, score) for metric, score in (scores or {}).items()}

@@ -30,7 +30,7 @@ def network(title, seed, **options):
         "first": draw.standard_normal((1, 1, 3, 8)),
         "second": draw.standard_normal((1, 1, 3, 12)),
     }
-    kernels["first"][..., 7] = 0
+    kernels["first"][..., 7] = kernels["second"][..., 3] = 0
     found = accumulate(
         lambda x: {name: x @ kernel[0, 0] for name, kernel in kernels.items()},
         images,
@@ -117,6 +117,48 @@ def test_data_are_what_the_networks_hold(tmp_path):
     assert found["layer-0-0"]["pictures"]["source"] == "weights"
     assert found["layer-0-1"]["dead"] == [3] and found["layer-0-1"]["pictures"]["source"] == "visualisation"
     assert found["layer-0-1"]["scores"]["other"] == {"undefined": "for a reason"}
+
+
+def test_what_test_images_excite_is_not_dead_whatever_the_visualisation_says():
+    images, labels = np.random.default_rng(0).random((6, 2, 2, 3), np.float32), [0, 0, 0, 1, 1, 1]
+    kernel = np.random.default_rng(1).standard_normal((1, 1, 3, 4)).astype(np.float32)
+    kernel[..., 3] = 0
+
+    def responses(x):
+        maps = np.maximum(x @ kernel[0, 0], 0)
+        maps[..., 1] = 0  # Shut by what the weights do not show, as a bias.
+        return {"conv": maps}
+
+    found = accumulate(responses, images, labels, classes=2, top=2)["conv"]
+    assert found.constant.tolist() == [False, True, False, True]
+    for dead, expected in (([1, 1, 0, 0], [0, 1, 0, 1]), ([0, 0, 0, 0], [0, 0, 0, 1])):
+        made = types.SimpleNamespace(
+            units=np.arange(4), images=np.full((4, 2, 2, 3), 0.5), dead=np.array(dead, bool)
+        )
+        shown = atlas.layer("conv", kernel, Grid((2, 2)), found, visualisation=made)
+        assert shown.dead.tolist() == [bool(x) for x in expected]
+
+
+@pytest.mark.parametrize("box", ["Partitioned", "LogicallyPartitioned", "Param", "VariableState"])
+def test_kernels_come_in_boxes_of_flax(box):
+    linen, nnx = pytest.importorskip("flax.linen"), pytest.importorskip("flax.nnx")
+    names = (None, None, None, "model")
+    boxes = {
+        "Partitioned": lambda x: linen.Partitioned(x, names=names),
+        "LogicallyPartitioned": lambda x: linen.LogicallyPartitioned(x, names=names),
+        "Param": nnx.Param,
+        "VariableState": lambda x: jax.tree.leaves(
+            nnx.state(nnx.Dict(a=nnx.Param(x))), is_leaf=lambda leaf: not isinstance(leaf, nnx.State)
+        )[0],
+    }
+    net, _ = network("one", 0)
+    kernel, found = np.random.default_rng(0).standard_normal((1, 1, 3, 12)), net.layers[1].statistics
+    boxed, plain = (
+        atlas.layer("conv", x, GRIDS["second"], found)
+        for x in (boxes[box](jax.numpy.asarray(kernel)), kernel)
+    )
+    np.testing.assert_allclose(boxed.images, plain.images, atol=1e-6)
+    np.testing.assert_allclose(boxed.cosines, plain.cosines, atol=1e-6)
 
 
 def test_pictures_are_as_they_were_given(tmp_path):

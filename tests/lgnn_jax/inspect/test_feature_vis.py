@@ -114,6 +114,16 @@ def test_pictures_are_lucids(shape, decorrelate):
     np.testing.assert_allclose(out, expected, atol=2e-5)
 
 
+@pytest.mark.parametrize("shape, decorrelate", [((8, 6, 3), True), ((5, 7, 3), False), ((4, 5, 1), True)])
+def test_the_spectra_of_pictures_give_these_back(shape, decorrelate):
+    pictures = np.random.default_rng(0).uniform(0.02, 0.98, (2, *shape)).astype(np.float32)
+    spectra = _parametrisation.spectra_of(pictures, decorrelate)
+    assert spectra.shape == _parametrisation.starting_spectra(KEY, jnp.arange(2), shape).shape
+    np.testing.assert_allclose(_parametrisation.to_images(spectra, shape, decorrelate), pictures, atol=1e-5)
+    black = _parametrisation.spectra_of(np.zeros((1, *shape)), decorrelate)
+    np.testing.assert_allclose(_parametrisation.to_images(black, shape, decorrelate), 0.01, atol=1e-5)
+
+
 def test_spectra_start_by_unit_with_lucids_deviation():
     start = _parametrisation.starting_spectra(KEY, jnp.asarray([5, 2, 5]), (32, 32, 3))
     assert start.shape == (3, 2, 3, 32, 17)
@@ -241,6 +251,36 @@ def test_pictures_reach_known_optima_and_dead_channels_are_grey():
     assert found.start[0] < 0 and (found.values >= found.start)[:3].all()
 
 
+@pytest.mark.parametrize("objective", ["channel", "neuron"])
+def test_steps_that_noise_gives_no_gradient_begin_at_the_image_that_activates_most(objective):
+    def responses(images):
+        red, green, blue = jnp.moveaxis(images, -1, 0)
+        shut = jax.nn.relu(red - 0.8)
+        flat = (green > 0.8).astype(jnp.float32)  # Of which there is no gradient at all.
+        return {"maps": jnp.stack([shut, jax.nn.relu(blue - 2), flat, blue, jax.nn.relu(green - 0.7)], -1)}
+
+    images, calls = np.full((7, 4, 5, 3), 0.4, np.float32), []
+    images[4, ..., 0], images[2, ..., 0], images[5, ..., 1] = 0.9, 0.85, 0.95
+    options = dict(key=KEY, setting=dataclasses.replace(STILL, decorrelate=False), shape=(4, 5, 3), batch=3)
+    options |= dict(objective=objective)
+    alone = visualise(responses, "maps", **options)
+    assert alone.dead.tolist() == [True, True, True, False, True]
+    found = visualise(responses, "maps", images=images, progress=lambda *at: calls.append(at), **options)
+    assert found.dead.tolist() == [False, True, False, False, False]
+    assert calls[-1] == (240, 240) and calls[19] == (160, 160) and len(calls) == 30
+    assert found.values[0] > 0.15 and found.start[0] == pytest.approx(0.1, abs=1e-5)
+    assert found.values[4] > 0.28 and (found.images[1] == 0.5).all() and found.values[1] == 0
+    np.testing.assert_array_equal(found.images[2], images[5])
+    np.testing.assert_array_equal(found.images[3], alone.images[3])
+    as_they_are = responses(jnp.asarray(found.images))["maps"]
+    if objective == "channel":
+        np.testing.assert_allclose(found.values, np.diagonal(as_they_are.mean((1, 2))), atol=1e-6)
+    whole = (images * 255).round().astype(np.uint8)
+    assert visualise(responses, "maps", images=whole, **options).dead.tolist() == found.dead.tolist()
+    with pytest.raises(ValueError, match=r"images must be of shape \(4, 5, 3\), got \(4, 4, 3\)"):
+        visualise(responses, "maps", images=images[:, :, :4], **options)
+
+
 def test_a_neuron_is_the_middle_of_the_map():
     found = visualise(
         lambda images: {"maps": images}, "maps", key=KEY, setting=STILL, shape=(6, 9, 1), objective="neuron"
@@ -290,7 +330,7 @@ def test_the_network_is_an_argument_of_the_step_and_not_a_part_of_the_program():
     network = _network.Network(lambda x: {"maps": x @ weights}, "maps", (4, 4, 3), STILL)
     program = _optimisation._Program(network, STILL, "channel", 2)
     units = np.array([0, 1])
-    state = jax.eval_shape(program._start, KEY, units)
+    state = jax.eval_shape(lambda: program._start(program._noise(KEY, units)))
     text = program._step.lower(program._arrays, state, KEY, units).as_text()
     assert [part.shape for part in program._arrays] == [(3, 4096)] and len(text) < 3 * 4096 * 8
 
