@@ -11,6 +11,7 @@ from lgnn_jax import topography
 PAGE = pathlib.Path(__file__).parent.parent / "docs" / "arrange.md"
 
 
+@pytest.mark.slow
 def test_the_page_puts_a_trained_network_in_order(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)

@@ -70,6 +70,7 @@ def test_a_method_has_its_option(changed):
     assert "--strength" in shown and "Factor on the mean activation." in shown
 
 
+@pytest.mark.slow
 def test_the_network_trains_with_the_method_on_the_data_set(changed):
     options = (
         "--net small --width 0.25 --variant sparse --strength 0.05 --data stripes --batch 32 --epochs 1"

@@ -181,7 +181,7 @@ def test_a_new_setting_renames_no_run_unless_it_changes_it(monkeypatch, tmp_path
     before = {name: Run.of(settings) for name, settings in published().items()}
     monkeypatch.setattr(configs, "Recipe", LaterRecipe)
     monkeypatch.setitem(methods.METHODS, "constant", LaterConstant)
-    assert len(before) == 42
+    assert len(before) >= 42
     for name, settings in published().items():
         run = Run.of(settings)
         assert run.recipe.warm_up == 0 and run.name == before[name].name == name

@@ -52,7 +52,8 @@ def shallow_killed(monkeypatch):
     monkeypatch.setattr(killed.subprocess, "Popen", start)
 
 
-@pytest.mark.parametrize("number", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [1, 2])
 def test_a_run_that_is_killed_ends_bit_for_bit_as_one_that_is_not(shallow_killed, tmp_path, number):
     """By SIGKILL at any time, and then inside a save; the log has every epoch once."""
     command = [*TINY, "--width", "0.125", "--lr", "0.01", "--epochs", "8"]
@@ -179,6 +180,7 @@ def hosts(*arguments, count=2):
     return [processes.start(*arguments, *meeting, "--host", host) for host in range(count)]
 
 
+@pytest.mark.slow
 def test_two_hosts_make_the_run_of_one_and_the_first_one_alone_writes(shallow, tmp_path):
     """A few small steps, before rounding errors grow; dropout would differ if it came from the replica."""
     settings = [*TINY, "--lr", 0.001, "--batch", 256, "--sync-bn", "--epochs", 1]

@@ -135,6 +135,7 @@ def traced(monkeypatch, show, term=None):
     return jax.jit(made).lower(state, data, drawn, jnp.arange(8)).as_text()
 
 
+@pytest.mark.slow
 def test_without_a_term_the_program_is_that_of_a_network_that_shows_nothing(monkeypatch):
     plain = traced(monkeypatch, lambda *_: None)
     assert traced(monkeypatch, activations.show) == plain

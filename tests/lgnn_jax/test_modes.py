@@ -265,11 +265,15 @@ def ordinary(name):
     return called(name)
 
 
+# Without jit they take minutes in all.
+OP_BY_OP = ("fitted_score", "arrange", "visualise", "losses", "linear_probe", "som")
+
+
 def cases():
     """Every call in every mode; what takes half a minute is slow."""
     for name, mode in itertools.product(CALLS, MODES):
         slow = mode not in (TOGETHER, "no jit")
-        slow |= mode == "no jit" and name in ("fitted_score", "arrange", "visualise")  # Minutes in all.
+        slow |= mode == "no jit" and name.split(",")[0] in OP_BY_OP
         yield pytest.param(name, mode, marks=[pytest.mark.slow] * slow, id=f"{name}-{mode}")
 
 

@@ -74,6 +74,7 @@ def test_a_square_is_unfolded(wrap, batch):
         assert topography.quantisation_error(weights, square) < 0.07
 
 
+@pytest.mark.slow
 def test_chunks_change_nothing(monkeypatch):
     data, grid = samples(53), Grid((4, 3))
     whole = [fit(data, grid, 5), som.assign(data, data[:12])]

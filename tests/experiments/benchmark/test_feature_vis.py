@@ -28,6 +28,7 @@ def without_lucent(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", refuse)
 
 
+@pytest.mark.slow
 def test_without_lucent_ours_alone_is_measured(folder, without_lucent, monkeypatch, capsys):
     options = ["--channels", "3", "--settings", "small", "--steps", "16", "--repeats", "1"]
     monkeypatch.setattr(

@@ -34,7 +34,7 @@ def objective(similarity, grid):
     return (np.asarray(similarity) * np.exp(-(distances(grid) ** 2) / 2)).sum()
 
 
-@pytest.mark.parametrize("net", ["vgg11", "wrn16-8"])
+@pytest.mark.parametrize("net", ["vgg11", pytest.param("wrn16-8", marks=pytest.mark.slow)])
 def test_units_that_are_tied_get_one_order_and_the_function_stays(shallow, placed, net):
     own, variables = made(net)
     found = ordering.orders(own, variables, placed.train, ordering.BOTH, images=100)

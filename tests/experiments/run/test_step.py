@@ -72,7 +72,9 @@ def trained(net, width, steps, devices, batch=16, sync_bn=True):
     return jax.device_get(state)
 
 
-@pytest.mark.parametrize("net, width", [("vgg11", 0.0625), ("wrn16-8", 0.03125)])
+@pytest.mark.parametrize(
+    "net, width", [("vgg11", 0.0625), pytest.param("wrn16-8", 0.03125, marks=pytest.mark.slow)]
+)
 def test_eight_devices_with_shared_statistics_train_as_one(net, width, depth):
     """Dropout, crops and flips included; plain SGD, which a factor in the gradient would not escape."""
     one, eight = (trained(net, width, 2, devices) for devices in (1, 8))

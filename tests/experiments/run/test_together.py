@@ -186,6 +186,7 @@ def test_a_signal_saves_all_and_ends_them(monkeypatch, tmp_path):
     assert len(list(tmp_path.glob("*/checkpoints/1"))) == 2
 
 
+@pytest.mark.slow
 def test_several_devices_take_several_runs():
     """Two devices make the steps of four runs that one makes of three; a device alone maps nothing."""
     program, batches, expected = stepped()
