@@ -409,8 +409,8 @@ def test_a_rival_adds_what_the_layers_lose(variant, settings, how, shallow):
 @pytest.mark.parametrize(
     "variant, strength",
     [
-        ("tdann", "response_strength"),
-        pytest.param("topoloss", "tau", marks=pytest.mark.slow),
+        ("topoloss", "tau"),
+        pytest.param("tdann", "response_strength", marks=pytest.mark.slow),
         pytest.param("weight_similarity", "weight_strength", marks=pytest.mark.slow),
     ],
 )

@@ -110,6 +110,7 @@ def quiet():
     return Reporter(1, 1, Console(quiet=True))
 
 
+@pytest.mark.slow
 def test_folders_are_those_of_runs(tmp_path):
     configs = pair().configs
     folders = run_together(pair(), tmp_path, quiet())
