@@ -56,14 +56,6 @@ variant = "baseline"
 
 
 @pytest.fixture
-def out(finished, tmp_path, monkeypatch):
-    """A folder with two finished runs, and nothing published."""
-    monkeypatch.setattr(results, "PUBLISHED", tmp_path / "results")
-    shutil.copytree(finished[0], tmp_path / "runs")
-    return tmp_path / "runs"
-
-
-@pytest.fixture
 def file(tmp_path):
     """A plan of the fixture's runs and others."""
     path = tmp_path / "tiny.toml"

@@ -27,14 +27,6 @@ TABLE = ["table1", "--data", "digits", "--nets", "vgg11", *SMALL_OPTIONS]
 
 
 @pytest.fixture
-def out(finished, tmp_path, monkeypatch):
-    """A folder with the finished runs, and nothing published."""
-    monkeypatch.setattr(results, "PUBLISHED", tmp_path / "results")
-    shutil.copytree(finished[0], tmp_path / "runs")
-    return tmp_path / "runs"
-
-
-@pytest.fixture
 def made(out, monkeypatch):
     """The runs that are made, as variants and seeds; a fake finishes one in no time, as another with constant."""
     calls = []
