@@ -25,6 +25,7 @@ from experiments.run.progress import Reporter
 from experiments.run.step import PlacedData, Trainer, make_step, order
 from experiments.run.together import Together, family
 from experiments.run.weights import load_weights
+from lgnn_jax import LGNNState
 from tests.experiments import shallow as few_layers
 
 SMALL = {"width": 1 / 8, "batch": 16, "epochs": 1, "lr": 0.01}
@@ -271,3 +272,10 @@ def test_states_are_those_of_runs_alone(smooth):
         alone = config.optimizer(program.steps).init(state.params)
         assert jax.tree.structure(state.opt_state) == jax.tree.structure(alone)
     jax.tree.map(np.testing.assert_array_equal, program.joined(apart), states)
+    later = [state._replace(step=np.int32(5)) for state in apart]  # A baseline's own state has no count.
+    counts = jax.tree.leaves(program.joined(later).opt_state, is_leaf=_smoothing)
+    assert [leaf.count.tolist() for leaf in counts if _smoothing(leaf)] == [[5, 5]]
+
+
+def _smoothing(node):
+    return isinstance(node, LGNNState)
