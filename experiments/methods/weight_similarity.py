@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class WeightSimilarity(Method):
     """A factor times the mean over the layers of :func:`lgnn_jax.losses.weight_similarity_loss` is added.
 
-    Its authors have it on a single layer; the mean over several is as in TopoLoss, so that factors compare.
+    The mean is as in TopoLoss, so that factors compare; how the paper combines layers was not found.
     """
 
     name = "weight_similarity"
