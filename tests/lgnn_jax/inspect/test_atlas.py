@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from lgnn_jax import Grid, topography
+from lgnn_jax import Grid, inspect, neighbours, topography
 from lgnn_jax.inspect import accumulate, atlas, regions
 
 pytest.importorskip("PIL")
@@ -85,8 +85,35 @@ def blocks(page):
 def unpack(packed):
     codes = np.frombuffer(base64.b64decode(packed["data"]), packed["type"]).reshape(packed["shape"])
     undefined = {"int8": -128, "int16": -32768}.get(packed["type"])
-    values = packed.get("offset", 0) + packed.get("scale", 1) * codes
-    return np.where(codes == undefined, np.nan, values)
+    scale, offset = (
+        unpack(given) if isinstance(given, dict) else given
+        for given in (packed.get("scale", 1), packed.get("offset", 0))
+    )
+    return np.where(codes == undefined, np.nan, offset + scale * codes)
+
+
+def counted(packed):
+    return unpack(packed).astype(int)
+
+
+def runs(codes):
+    """Regions from their runs."""
+    found, part = [], []
+    for code in codes.tolist():
+        part.append(-1 - code if code < 0 else code)
+        if code < 0:
+            found.append(part)
+            part = []
+    assert not part
+    return found
+
+
+def runs_of_groups(block):
+    """Pairs of a group and a region."""
+    ends = np.cumsum(counted(block["counts"]))
+    parts = np.split(counted(block["members"]), ends)
+    assert not len(parts.pop())
+    return [(group, region) for group, part in enumerate(parts) for region in runs(part)]
 
 
 def test_data_are_what_the_networks_hold(tmp_path):
@@ -104,15 +131,15 @@ def test_data_are_what_the_networks_hold(tmp_path):
         for name, matrix in (("correlations", one.correlations), ("cosines", one.cosines)):
             np.testing.assert_allclose(unpack(block[name]), matrix[lower], atol=0.5 / 127 + 1e-6)
         t = np.concatenate([one.selectivity, one.statistics.selectivity([0, 0, 1], constant="nan")])
-        np.testing.assert_allclose(unpack(block["t"]), t, atol=block["t"]["scale"])
+        check_preferences(block, t)
         means = np.concatenate(
             [one.class_means, one.statistics.grouped_means([0, 0, 1]), one.statistics.mean[None]]
         )
         np.testing.assert_allclose(unpack(block["means"]), means, atol=block["means"]["scale"])
         tops = unpack(block["top_images"]).astype(int)
         np.testing.assert_array_equal(used[tops], one.top_images)
-        for label, members in block["regions"]:
-            assert (t[label, members] > 2.0).all()
+        check_regions(block["regions"], one.grid, t, np.arange(one.grid.units))
+        assert block["arranged_regions"] is block["order"] is None
     assert found["layer-0-0"]["constant"] == [7] and 7 in found["layer-0-0"]["dead"]
     assert found["layer-0-0"]["pictures"]["source"] == "weights"
     assert found["layer-0-1"]["dead"] == [3] and found["layer-0-1"]["pictures"]["source"] == "visualisation"
@@ -133,23 +160,69 @@ def test_an_order_comes_with_its_scores_and_regions(tmp_path):
         arranged_scores={"order": SCORE | {"value": 0.7}, "new": SCORE},
     )
     page = tmp_path / "atlas.html"
-    atlas.write(page, [atlas.Network("one", [shown])], images=images, class_names=NAMES, threshold=1.0)
+    atlas.write(
+        page,
+        [atlas.Network("one", [shown])],
+        images=images,
+        class_names=NAMES,
+        superclass_names=["all of them", "rest"],
+        superclass_of=[0, 0, 1],
+        threshold=2.0,
+    )
     found = blocks(page)
     block = found["layer-0-0"]
     assert found["atlas"]["version"] == 2 and set(found["atlas"]["metrics"]) == {"order", "new"}
     np.testing.assert_array_equal(unpack(block["order"]), order)
     assert block["arranged_scores"]["order"]["value"] == 0.7 and block["scores"]["order"] == SCORE
-    moved = regions(
-        given.statistics.reordered(order).selectivity(constant="nan"), GRIDS["second"], threshold=1.0
-    )
-    assert block["arranged_regions"] == [[one.label, order[one.members].tolist()] for one in moved]
-    assert block["arranged_regions"] != block["regions"]
+    t = np.concatenate([given.selectivity, given.statistics.selectivity([0, 0, 1], constant="nan")])
+    check_regions(block["arranged_regions"], GRIDS["second"], t, order)
+    check_regions(block["regions"], GRIDS["second"], t, np.arange(12))
+    near, matrix, correlations = neighbours(GRIDS["second"]), given.correlations, {}
+    for name, moved in (("native", np.arange(12)), ("arranged", order)):
+        correlations[name] = np.nanmean([matrix[moved[a], moved[b]] for a, b in near])
+    assert block["neighbour_correlation"] == pytest.approx(correlations)
+    more = correlations["arranged"] > correlations["native"]
+    assert found["atlas"]["arranged_first"] is bool(more)
     for options, words in (
         ({"order": order[:-1]}, "order must be a permutation of the 12 units of 'second'"),
         ({"arranged_scores": {"order": SCORE}}, "give it as order"),
     ):
         with pytest.raises(ValueError, match=words):
             atlas.layer("second", kernel, GRIDS["second"], given.statistics, **options)
+
+
+def check_preferences(block, t):
+    """What units prefer, and which units groups excite most, beside t of classes and superclasses."""
+    for found, what, wanted in (
+        (block["preferences"], "groups", t[:3].T),
+        (block["responders"], "units", t),
+    ):
+        names, values = counted(found[what]), unpack(found["t"])
+        given = np.take_along_axis(wanted, names, 1)
+        np.testing.assert_allclose(values, given, atol=1.01 * found["t"]["scale"] + 1e-6)
+        best = -np.sort(-np.nan_to_num(wanted, nan=-np.inf), 1)[:, : names.shape[1]]
+        np.testing.assert_array_equal(np.nan_to_num(given, nan=-np.inf), best)
+    most, which = np.nan_to_num(t[3:]).max(0), np.nan_to_num(t[3:]).argmax(0)
+    np.testing.assert_array_equal(counted(block["preferred"]), np.where(most > 2.0, 3 + which, -1))
+
+
+def check_regions(block, grid, t, order):
+    """Regions and their chance beside the library's, of units in an order."""
+    moved = regions(t[:, order], grid, threshold=2.0)
+    assert runs_of_groups(block["groups"]) == [(x.label, order[x.members].tolist()) for x in moved]
+    labels = inspect.preferred(t[3:, order], threshold=2.0)
+    together = inspect.label_regions(labels, grid)
+    assert runs(counted(block["preferred"]["members"])) == [order[x.members].tolist() for x in together]
+    alive, key = ~np.isnan(t[0, order]), jax.random.key(0)
+    scores = inspect.region_scores(labels, grid, alive=alive, key=key)
+    for name in ("count", "largest", "mean"):
+        kept = getattr(scores, name).summary()
+        assert block["preferred"]["chance"][name] == {
+            field: kept[field] for field in ("value", "null_mean", "null_low", "null_high", "z")
+        }
+    each = inspect.group_region_scores(t[:, order] > 2.0, grid, alive=alive, key=key)
+    wanted = [[x.count.low, x.count.high, x.largest.low, x.largest.high] for x in each]
+    np.testing.assert_allclose(unpack(block["groups"]["chance"]), wanted, atol=1e-3)
 
 
 def test_what_test_images_excite_is_not_dead_whatever_the_visualisation_says():
@@ -406,6 +479,10 @@ def test_hovering_shows_what_is_alike_in_both_networks(browser):
     assert "5" in all_of(browser, "#panel-title")[0].text
     tops = all_of(browser, "canvas.sheet")
     assert len(tops) == 2 and "activate filter 5 most" in tops[0].get_attribute("aria-label")
+    ActionChains(browser).move_to_element(all_of(browser, "h1")[0]).perform()
+    choose(browser, "group", NAMES[1])
+    ActionChains(browser).move_to_element(cells[5]).perform()
+    after = pixels(browser)
     pick(browser, "kind", "weights")
     ActionChains(browser).move_to_element(cells[5]).perform()
     assert pixels(browser) != after
@@ -471,13 +548,20 @@ def test_the_keyboard_alone(browser):
     assert here()[0] == "4"
     press(Keys.END)
     assert here()[0] == "5"
-    press(Keys.ENTER)
+    press(Keys.ENTER)  # To the class that it prefers, on the map of regions,
+    assert all_of(browser, "#group")[0].get_attribute("value") and not all_of(
+        browser, "[aria-selected=true]"
+    )
+    press(Keys.ENTER)  # and from there to the filter itself.
     assert [cell.get_attribute("data-unit") for cell in all_of(browser, "[aria-selected=true]")] == [
         "5",
         "5",
     ]
     press(Keys.ESCAPE)
     assert not all_of(browser, "[aria-selected=true]")
+    assert all_of(browser, "#group")[0].get_attribute("value")
+    press(Keys.ESCAPE)
+    assert not all_of(browser, "#group")[0].get_attribute("value")
 
 
 def test_a_screen_reader_hears_names(browser):
