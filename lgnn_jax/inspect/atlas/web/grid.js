@@ -37,7 +37,7 @@ class View {
   take(place) {
     const layer = layerData(this.network);
     const group = layer.preferred[layer.here().unitAt[place]];
-    if (state.group === null && state.pinned === null && group >= 0) choose({ group });
+    if (state.group === null && state.pinned === null && group >= 0) choose({ group, preview: null });
     else pin(place);
   }
 
@@ -91,13 +91,13 @@ class View {
     this.resize();
   }
 
-  /** The largest squares of whole pixels that fit. */
+  /** The largest squares of whole pixels that fit; a grid of many rows may be taller than the window. */
   resize() {
     const [rows, columns] = atlas.layers[state.layer].shape;
     const width = this.element.clientWidth;
     const above = this.stage.getBoundingClientRect().top + window.scrollY;
     const tall = Math.max(320, 0.6 * window.innerHeight, window.innerHeight - above - 76); // With the scale bar.
-    this.cell = Math.max(4, Math.floor(Math.min(width / columns, tall / rows, 60)));
+    this.cell = Math.max(4, Math.floor(Math.min(width / columns, Math.max(tall / rows, 10), 60)));
     this.stage.style.width = `${this.cell * columns}px`;
     this.stage.style.aspectRatio = `${columns} / ${rows}`;
     this.ratio = window.devicePixelRatio || 1;
@@ -186,7 +186,7 @@ class View {
       const [row, column] = position(heart(this.network, members));
       const x = Math.max(0, Math.min(width - w, (column + 0.5) * this.cell - w / 2));
       const y = Math.max(0, Math.min(height - h, (row + 0.5) * this.cell - h / 2));
-      const large = placed.length && w * h > 1.5 * members.length * this.cell ** 2;
+      const large = w * h > 1.5 * members.length * this.cell ** 2;
       const covers = large || placed.some((p) => x < p[0] + p[2] && p[0] < x + w && y < p[1] + p[3] && p[1] < y + h);
       span.hidden = covers;
       if (covers) return;

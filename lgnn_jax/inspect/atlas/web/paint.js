@@ -37,7 +37,7 @@ function scaleBar(map) {
       return el("span", { className: "key" }, swatch, text);
     };
     const { others } = named();
-    const keys = others ? [key(OTHERS, `one of ${others} others`)] : [];
+    const keys = others ? [key(OTHERS[1], `one of ${others} others`)] : [];
     const about = `Prefers: the ${oneClass} with the largest t, above ${atlas.threshold}. Outlined and named: the largest region of each colour. Click a square to see its ${oneClass}.`;
     box.replaceChildren(el("p", { className: "scale-text" }, ...keys, key(NOTHING, "none"), about));
     return;

@@ -84,7 +84,7 @@ class Side {
     if (!items.length) items.push(el("li", {}, "No filter prefers one clearly."));
     const lines = regionsInWords(this.network).map((line) => el("p", {}, line));
     lines.push(el("h4", {}, `The largest region of each ${oneClass}`), el("ul", { className: "places" }, ...items));
-    if (others) lines.push(el("p", { className: "quiet" }, `Smaller regions, drawn pale, of ${others} other ${others === 1 ? oneClass : classes}.`));
+    if (others) lines.push(el("p", { className: "quiet" }, `Smaller regions, drawn grey, are of ${others} other ${others === 1 ? oneClass : classes}.`));
     return lines;
   }
 
@@ -116,7 +116,7 @@ class Side {
       paintGrids();
     };
     const on = { pointerenter: point(true), pointerleave: point(false), focus: point(true), blur: point(false), click };
-    return el("li", {}, el("button", { type: "button", on }, ...children));
+    return el("li", {}, el("button", { className: children.length > 1 ? "named" : "", type: "button", on }, ...children));
   }
 }
 

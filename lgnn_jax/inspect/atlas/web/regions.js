@@ -1,8 +1,8 @@
 // Regions: which class every filter prefers, which classes get a colour and a name, and what is outlined.
 
-// Paul Tol's "muted" colours, told apart with any colour vision; the rest is pale, none is paler.
+// Paul Tol's "muted" colours, told apart with any colour vision. All other classes share some greys, none is paler.
 const COLOURS = "#332288 #88ccee #117733 #cc6677 #ddcc77 #aa4499 #44aa99 #882255 #999933".split(" ");
-const OTHERS = "#c3beb4";
+const OTHERS = "#d8d4cb #bfbab0 #cbc6bd #aea89c".split(" ");
 const NOTHING = "#f3f1ec";
 
 const largest = (regions) => regions.reduce((most, members) => Math.max(most, members.length), 0);
@@ -14,7 +14,7 @@ const largest = (regions) => regions.reduce((most, members) => Math.max(most, me
 function named() {
   const layers = atlas.networks.map((_, n) => layerData(n));
   if (layers[0].named) return layers[0].named;
-  const size = new Map();
+  const size = new Map(); // And by a fraction the number of filters, which decides among equals.
   for (const layer of layers) {
     const { preferred } = layer.orders.arranged ?? layer.orders.native;
     for (const members of preferred) {
@@ -22,14 +22,16 @@ function named() {
       size.set(group, Math.max(size.get(group) ?? 0, members.length));
     }
   }
+  for (const group of layers.flatMap((layer) => [...layer.preferred])) if (group >= 0) size.set(group, size.get(group) + 1e-6);
   const order = [...size.keys()].sort((a, b) => size.get(b) - size.get(a) || a - b);
-  const chosen = order.slice(0, COLOURS.length);
+  const together = order.filter((group) => size.get(group) >= 2);
+  const chosen = (together.length ? together : order).slice(0, COLOURS.length);
   const found = { colours: new Map(chosen.map((group, i) => [group, COLOURS[i]])), others: order.length - chosen.length };
   return (layers[0].named = found);
 }
 
 function colourOf(group) {
-  return group < 0 ? NOTHING : (named().colours.get(group) ?? OTHERS);
+  return group < 0 ? NOTHING : (named().colours.get(group) ?? OTHERS[group % OTHERS.length]);
 }
 
 /** The regions of filters that prefer the same class: {group, members}, the largest first. */

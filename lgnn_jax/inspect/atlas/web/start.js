@@ -30,7 +30,12 @@ function groupOptions(select, first, change) {
 
 function controls() {
   const layers = atlas.layers.map(({ name, shape }, i) => [String(i), name, shape.join("×")]);
-  picks(byId("layers"), "layer", layers, String(state.layer), (value) => openLayer(Number(value)));
+  if (layers.length > 12) {
+    const select = el("select", { "aria-label": "Layer", on: { change: () => openLayer(Number(select.value)) } });
+    select.append(...layers.map(([value, name, size]) => el("option", { value }, `${name} ${size}`)));
+    select.value = String(state.layer);
+    byId("layers").append(select);
+  } else picks(byId("layers"), "layer", layers, String(state.layer), (value) => openLayer(Number(value)));
   const orders = [["arranged", "arranged"], ["native", "as trained"]];
   picks(byId("order"), "order", orders, state.order, lay);
   const kinds = [["correlations", "responses"], ["cosines", "weights"]];
