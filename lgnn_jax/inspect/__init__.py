@@ -11,6 +11,7 @@ except ModuleNotFoundError as error:
 from lgnn_jax.inspect import atlas, plots
 from lgnn_jax.inspect._accumulate import Responses, accumulate
 from lgnn_jax.inspect._capture import linen_ablated, linen_responses, nnx_responses
+from lgnn_jax.inspect._concept import Concept, concept
 from lgnn_jax.inspect._feature_vis import (
     LUCID,
     SMALL,
@@ -46,6 +47,7 @@ __all__ = [
     "LUCID",
     "SMALL",
     "Beyond",
+    "Concept",
     "FeatureVisualisation",
     "Magnitudes",
     "Probe",
@@ -58,6 +60,7 @@ __all__ = [
     "accumulate",
     "atlas",
     "class_maps",
+    "concept",
     "cosine_by_offset",
     "cosine_maps",
     "mean_activations",
