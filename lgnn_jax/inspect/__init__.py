@@ -30,7 +30,16 @@ from lgnn_jax.inspect._filters import (
     tiles,
 )
 from lgnn_jax.inspect._probe import Probe, linear_probe, pool_blocks
-from lgnn_jax.inspect._regions import Ablation, Region, ablate, per_class_accuracy, regions
+from lgnn_jax.inspect._region_null import RegionScores, group_region_scores, region_scores
+from lgnn_jax.inspect._regions import (
+    Ablation,
+    Region,
+    ablate,
+    label_regions,
+    per_class_accuracy,
+    preferred,
+    regions,
+)
 from lgnn_jax.inspect._statistics import ResponseStatistics, class_maps
 
 __all__ = [
@@ -41,6 +50,7 @@ __all__ = [
     "Magnitudes",
     "Probe",
     "Region",
+    "RegionScores",
     "ResponseStatistics",
     "Responses",
     "Setting",
@@ -52,6 +62,8 @@ __all__ = [
     "cosine_maps",
     "mean_activations",
     "gram_maps",
+    "group_region_scores",
+    "label_regions",
     "linear_probe",
     "linen_responses",
     "linen_ablated",
@@ -60,6 +72,8 @@ __all__ = [
     "per_class_accuracy",
     "plots",
     "pool_blocks",
+    "preferred",
+    "region_scores",
     "regions",
     "share_beyond",
     "ablate",
