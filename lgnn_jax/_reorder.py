@@ -193,9 +193,9 @@ class _Names:
                 beside = name.startswith(prefix + within) and name.removeprefix(prefix) not in self._shapes
                 if beside and lengths & set(np.shape(leaf)) and math.prod(np.shape(leaf)) > 1:
                     raise ValueError(
-                        f"{name!r} was not traced, is beside what was, and has an axis as long as units that are to "
-                        "be permuted, so the ties may be those of another network. Trace the network that has it, "
-                        "or take that leaf out."
+                        f"{name!r} was not traced, is beside what was, and has an axis as long as units that are "
+                        "to be permuted, so the ties may be those of another network. Trace the network that "
+                        "has it, or take that leaf out."
                     )
 
     def _called(self, parts: Sequence[str]) -> list[str]:
