@@ -22,7 +22,8 @@ from lgnn_jax.inspect.atlas._checks import check_images, check_networks, check_s
 from lgnn_jax.inspect.atlas._encoding import as_bytes, packed, quantised, sheet, triangle
 from lgnn_jax.inspect.atlas._model import Layer, Network
 
-FORMAT, VERSION = "lgnn_jax.atlas", 1
+FORMAT = "lgnn_jax.atlas"
+VERSION = 1
 _SHEET = 6000  # Test images that a page carries at most.
 # The order of the files of web/ in the page's one script.
 _SCRIPTS = ("state", "data", "maps", "grid", "filters", "panel", "metrics", "paint", "start")
