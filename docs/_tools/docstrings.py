@@ -1,4 +1,4 @@
-"""Docstrings as the site shows them: roles become links, examples become code.
+"""Docstrings as the site shows them: roles become links, examples and sources sections like others.
 
 Sources write :func:`lgnn`, which editors follow, and ``Example:`` with a doctest, which pytest runs.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import ast
 import pathlib
 import re
-import textwrap
 from typing import Any
 
 import griffe
@@ -16,7 +15,7 @@ import griffe
 ROOT = pathlib.Path(__file__).parents[2]
 MODULES = ("", ".topography", ".inspect", ".inspect.plots", ".inspect.atlas", ".losses", ".som")
 ROLE = re.compile(r":(?:func|class|meth|data|mod|attr):`([^`]+)`")
-EXAMPLE = re.compile(r"^( *)Example:\n((?:\1 +.*\n|[ \t]*\n)+)", re.MULTILINE)
+SOURCE = re.compile(r"^Source:\n((?: +.*\n|[ \t]*\n)+)", re.MULTILINE)
 
 
 def public_names(module: str) -> list[str]:
@@ -56,12 +55,8 @@ def rewritten(text: str, path: str) -> str:
         full = target(match[1], path)
         return f"[`{match[1]}`][{full}]" if full else f"`{match[1]}`"
 
-    def example(match: re.Match[str]) -> str:
-        indent, code = match[1], textwrap.dedent(match[2]).strip("\n")
-        fenced = f"```python\n{code}\n```" if code.startswith(">>>") else code
-        return f"{indent}Example:\n{textwrap.indent(fenced, indent + '    ')}\n\n"
-
-    return EXAMPLE.sub(example, ROLE.sub(link, text) + "\n")
+    text = re.sub(r"^( *)Example:$", r"\1Examples:", ROLE.sub(link, text), flags=re.MULTILINE)
+    return SOURCE.sub(lambda match: f"\n**Source:** {' '.join(match[1].split())}\n\n", text + "\n")
 
 
 class Docstrings(griffe.Extension):

@@ -1,7 +1,8 @@
 """Brings pages from outside of docs/ and the notebooks into the site, and makes their links lead there.
 
-Links in Markdown are those of the repository: relative to the file that has them. A link to a file that is a page
-of the site leads to that page. One to any other file leads to ``repo_url`` where that is set, and is text otherwise.
+Links in Markdown are those of the repository: relative to the file that has them. A link to a file that is a
+page of the site leads to that page. One to any other file leads to ``repo_url`` where that is set, and is text
+otherwise.
 """
 
 from __future__ import annotations
