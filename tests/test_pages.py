@@ -1,6 +1,8 @@
 """Every Markdown page: its links lead somewhere, its code runs and prints what it says, its lines are short."""
 
+import hashlib
 import importlib
+import json
 import re
 
 import jax
@@ -86,3 +88,35 @@ def test_the_api_has_every_public_name_once():
         names += [f"{module}.{each}" for each in importlib.import_module(module).__all__]
     modules = {f"lgnn_jax{suffix}" for suffix in MODULES}
     assert sorted(told) == sorted(set(names) - modules)
+
+
+def cells(text):
+    """The cells of a source in the percent format: whether they are code, and their text."""
+    for head, body in re.findall(r"^# %%([^\n]*)\n(.*?)(?=^# %%|\Z)", text, re.DOTALL | re.MULTILINE):
+        is_code = "[markdown]" not in head
+        yield (
+            is_code,
+            body.strip("\n") if is_code else re.sub(r"^# ?", "", body, flags=re.MULTILINE).strip("\n"),
+        )
+
+
+@pytest.mark.parametrize("source", sorted(ROOT.glob("docs/notebooks/*.py")), ids=lambda source: source.stem)
+def test_a_notebook_was_executed_as_it_stands(source):
+    """Else: ``python docs/_tools/notebooks.py``, which runs those that changed."""
+    file = source.with_suffix(".ipynb")
+    notebook = json.loads(file.read_text())
+    assert notebook["metadata"]["source_sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
+    held = [(cell["cell_type"] == "code", "".join(cell["source"])) for cell in notebook["cells"]]
+    assert held == list(cells(source.read_text()))
+    outputs = [each for cell in notebook["cells"] for each in cell.get("outputs", [])]
+    assert outputs and not any(each["output_type"] == "error" for each in outputs)
+    assert file.stat().st_size < 200_000
+    for cell in notebook["cells"]:
+        drawn = any("image/png" in each.get("data", {}) for each in cell.get("outputs", []))
+        assert not drawn or len(cell["metadata"].get("alt", "").split()) >= 5
+
+
+def test_every_notebook_is_in_the_index_and_the_navigation():
+    index, site = ((ROOT / file).read_text() for file in ("docs/notebooks/index.md", "mkdocs.yml"))
+    for source in ROOT.glob("docs/notebooks/*.py"):
+        assert f"({source.stem}.ipynb)" in index and f"- notebooks/{source.stem}.md\n" in site

@@ -67,8 +67,18 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any, **_: Any
             return f"{text}({config.repo_url.rstrip('/')}/blob/main/{wanted})"
         return text[1:-1]
 
+    if here.endswith(".md") and (notebook := here.removesuffix(".md") + ".ipynb") in repository:
+        markdown = colab(notebook, config) + markdown
     parts = CODE.split(markdown)  # Every second one is code.
     return "".join(part if i % 2 else LINK.sub(lead, part) for i, part in enumerate(parts))
+
+
+def colab(notebook: str, config: Any) -> str:
+    """A link that opens a notebook in Colab, where ``repo_url`` says which repository this is."""
+    owned = re.match(r"https://github\.com/([^/]+/[^/]+)", config.repo_url or "")
+    if owned is None:
+        return ""
+    return f"[Open in Colab](https://colab.research.google.com/github/{owned[1]}/blob/main/{notebook})\n\n"
 
 
 def converted(notebook: pathlib.Path) -> tuple[str, dict[str, bytes]]:
