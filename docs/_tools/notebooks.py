@@ -51,6 +51,11 @@ def execute(source: pathlib.Path) -> None:
         for output in cell.get("outputs", []):
             if output.output_type == "stream" and output.name == "stderr":
                 raise RuntimeError(f"{source.name}, cell {number} wrote to stderr: {output.text}")
+            if (
+                output.get("data", {}).get("text/plain", "").startswith("<Figure")
+                and "image/png" not in output.data
+            ):
+                raise RuntimeError(f"{source.name}, cell {number}: a figure without an image.")
             if "image/png" in output.get("data", {}):
                 output.data["image/png"] = small(output.data["image/png"])
                 output.data.pop("text/plain", None)

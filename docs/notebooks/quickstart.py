@@ -5,6 +5,7 @@
 # prefers is drawn. It takes a minute on two cores.
 
 # %%
+# %matplotlib inline
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -103,3 +104,4 @@ for title, tree in {"trained with lgnn": variables, "arranged": ordered}.items()
     found = accumulate(linen_responses(net, tree), images[test], labels[test], classes=10)[last]
     shown[title] = found.selectivity(constant="nan")
 figure, _ = plots.preferred_classes({last: shown}, dict.fromkeys(shown, grid), "0123456789")
+figure

@@ -6,6 +6,7 @@
 # accuracy.
 
 # %%
+# %matplotlib inline
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -120,6 +121,7 @@ for title, net in everything.items():
 
 # %% alt="The digit each of 64 units prefers, for baseline, LGNN and TopoLoss, as trained and arranged: regions are larger in every arranged network"
 figure, _ = plots.preferred_classes(t, dict.fromkeys(columns, grid), "0123456789")
+figure
 
 # %% [markdown]
 # ## What to read from it

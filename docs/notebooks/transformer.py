@@ -5,6 +5,7 @@
 # of 8x8. `paths` names their kernels; nothing else changes.
 
 # %%
+# %matplotlib inline
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -153,3 +154,4 @@ for name, each in {**nets, "lgnn, arranged": ordered}.items():
     seen = accumulate(responses(each), images[test], labels[test], classes=10)["block 1"]
     t[name] = seen.selectivity(constant="nan")
 figure, _ = plots.preferred_classes({"block 1": t}, dict.fromkeys(t, grid), "0123456789")
+figure

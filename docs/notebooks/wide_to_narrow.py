@@ -6,6 +6,7 @@
 # between filters.
 
 # %%
+# %matplotlib inline
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
@@ -103,3 +104,4 @@ plt.show()
 # %% alt="Cosine of filters by their offset on the grid for three neighbourhoods: none shows no pattern, a constant one a small dark centre, a narrowing one a wide one"
 kernels = {name: {"second": net.second.kernel[...]} for name, net in nets.items()}
 figure, _ = plots.offset_maps(kernels, {"second": grid})
+figure
