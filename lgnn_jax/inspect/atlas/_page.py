@@ -22,7 +22,8 @@ from lgnn_jax.inspect.atlas._encoding import as_bytes, sheet
 from lgnn_jax.inspect.atlas._layer import layer_block
 from lgnn_jax.inspect.atlas._model import Network
 
-FORMAT, VERSION = "lgnn_jax.atlas", 2
+FORMAT = "lgnn_jax.atlas"
+VERSION = 2
 _SHEET = 6000  # Test images that a page carries at most.
 # The order of the files of web/ in the page's one script.
 _SCRIPTS = ("state", "data", "maps", "regions", "grid", "filters", "panel", "metrics", "paint", "start")
