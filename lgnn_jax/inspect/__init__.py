@@ -29,6 +29,13 @@ from lgnn_jax.inspect._filters import (
     magnitudes,
     tiles,
 )
+from lgnn_jax.inspect._network._arrays import arrays
+from lgnn_jax.inspect._network._equinox import equinox
+from lgnn_jax.inspect._network._function import function
+from lgnn_jax.inspect._network._haiku import haiku
+from lgnn_jax.inspect._network._linen import linen
+from lgnn_jax.inspect._network._network import Layer, Network
+from lgnn_jax.inspect._network._nnx import nnx
 from lgnn_jax.inspect._probe import Probe, linear_probe, pool_blocks
 from lgnn_jax.inspect._regions import Ablation, Region, ablate, per_class_accuracy, regions
 from lgnn_jax.inspect._statistics import ResponseStatistics, class_maps
@@ -38,7 +45,9 @@ __all__ = [
     "SMALL",
     "Beyond",
     "FeatureVisualisation",
+    "Layer",
     "Magnitudes",
+    "Network",
     "Probe",
     "Region",
     "ResponseStatistics",
@@ -46,16 +55,22 @@ __all__ = [
     "Setting",
     "Ablation",
     "accumulate",
+    "arrays",
     "atlas",
     "class_maps",
     "cosine_by_offset",
     "cosine_maps",
     "mean_activations",
+    "equinox",
+    "function",
     "gram_maps",
+    "haiku",
     "linear_probe",
+    "linen",
     "linen_responses",
     "linen_ablated",
     "magnitudes",
+    "nnx",
     "nnx_responses",
     "per_class_accuracy",
     "plots",

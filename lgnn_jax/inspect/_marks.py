@@ -50,10 +50,11 @@ class Marks:
     Args:
       normalises: ``normalises(path, module, units)`` tells whether a module is a normalisation of so many
         units.
+      axis: Where the first input of a module has its units.
     """
 
-    def __init__(self, normalises: Callable[[str, Any, int], bool]):
-        self._normalises = normalises
+    def __init__(self, normalises: Callable[[str, Any, int], bool], axis: int = -1):
+        self._normalises, self._axis = normalises, axis
         self._open = set[int]()
         self._kept: list[Any] = []  # An equation whose output is nowhere used would be dropped.
 
@@ -64,7 +65,11 @@ class Marks:
         self._open.add(id(module))
         try:
             first: Any = args[0] if args else next(iter(kwargs.values()), None)
-            if _is_numbers(first) and first.ndim and self._normalises(path, module, first.shape[-1]):
+            if (
+                _is_numbers(first)
+                and first.ndim
+                and self._normalises(path, module, first.shape[self._axis])
+            ):
                 marked = self._marked(first, _Mark(path, "in", list(first.shape), ""))
                 args, kwargs = (
                     ((marked, *args[1:]), kwargs) if args else (args, {**kwargs, [*kwargs][0]: marked})
