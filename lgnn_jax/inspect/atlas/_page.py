@@ -22,7 +22,7 @@ from lgnn_jax.inspect.atlas._checks import check_images, check_networks, check_s
 from lgnn_jax.inspect.atlas._encoding import as_bytes, packed, quantised, sheet, triangle
 from lgnn_jax.inspect.atlas._model import Layer, Network
 
-FORMAT, VERSION = "lgnn_jax.atlas", 1
+FORMAT, VERSION = "lgnn_jax.atlas", 2
 _SHEET = 6000  # Test images that a page carries at most.
 # The order of the files of web/ in the page's one script.
 _SCRIPTS = ("state", "data", "maps", "grid", "filters", "panel", "metrics", "paint", "start")
@@ -128,7 +128,6 @@ def _layer_block(
     if groups:
         means.append(statistics.grouped_means(groups))
         t.append(statistics.selectivity(groups, constant="nan"))
-    found = regions(np.concatenate(t), shown.grid, threshold=threshold)
     tops = shown.top_images
     missing = np.flatnonzero(np.isin(tops, used, invert=True).any(0))
     tops = tops[:, : int(missing[0]) if len(missing) else None]
@@ -139,13 +138,28 @@ def _layer_block(
         "means": quantised(np.concatenate([*means, statistics.mean[None]])),
         "t": quantised(np.concatenate(t)),
         "top_images": packed(np.searchsorted(used, tops).astype("<i4")),
-        "regions": [[region.label, region.members.tolist()] for region in found],
+        "order": None if shown.order is None else packed(shown.order.astype("<i4")),
+        "regions": _regions(np.concatenate(t), shown.grid, threshold),
+        "arranged_regions": None
+        if shown.order is None
+        else _regions(np.concatenate(t), shown.grid, threshold, shown.order),
         "dead": np.flatnonzero(shown.dead).tolist(),
         "constant": np.flatnonzero(statistics.constant).tolist(),
         "pictures": sheet(images[shown.top_images[:, 0]] if own is None else as_bytes(own))
         | {"source": shown.source},
         "scores": shown.scores,
+        "arranged_scores": shown.arranged_scores,
     }
+
+
+def _regions(
+    t: np.ndarray, grid: Grid, threshold: float, order: np.ndarray | None = None
+) -> list[list[Any]]:
+    """Pairs of a group and the units of one region, where the units lie in an order."""
+    at = np.arange(grid.units) if order is None else order
+    return [
+        [found.label, at[found.members].tolist()] for found in regions(t[:, at], grid, threshold=threshold)
+    ]
 
 
 def _network_block(network: Network) -> dict[str, Any]:
@@ -159,7 +173,14 @@ def _network_block(network: Network) -> dict[str, Any]:
 
 def _metrics(networks: list[Network]) -> list[str]:
     """The names of all metrics, in the order of their first use."""
-    return list(dict.fromkeys(x for network in networks for shown in network.layers for x in shown.scores))
+    return list(
+        dict.fromkeys(
+            name
+            for network in networks
+            for shown in network.layers
+            for name in (*shown.scores, *shown.arranged_scores)
+        )
+    )
 
 
 def _plane(grid: Grid) -> list[int]:

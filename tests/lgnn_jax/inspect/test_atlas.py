@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lgnn_jax import Grid, topography
-from lgnn_jax.inspect import accumulate, atlas
+from lgnn_jax.inspect import accumulate, atlas, regions
 
 pytest.importorskip("PIL")
 NAMES = ['"><img src=x onerror=alert(1)>', "</script><script>alert(2)</script>", "tabby & 'cat' – 猫"]
@@ -117,6 +117,39 @@ def test_data_are_what_the_networks_hold(tmp_path):
     assert found["layer-0-0"]["pictures"]["source"] == "weights"
     assert found["layer-0-1"]["dead"] == [3] and found["layer-0-1"]["pictures"]["source"] == "visualisation"
     assert found["layer-0-1"]["scores"]["other"] == {"undefined": "for a reason"}
+
+
+def test_an_order_comes_with_its_scores_and_regions(tmp_path):
+    net, images = network("one", 0)
+    given, order = net.layers[1], np.random.default_rng(5).permutation(12)
+    kernel = np.random.default_rng(0).standard_normal((1, 1, 3, 12))
+    shown = atlas.layer(
+        "second",
+        kernel,
+        GRIDS["second"],
+        given.statistics,
+        scores={"order": SCORE},
+        order=order,
+        arranged_scores={"order": SCORE | {"value": 0.7}, "new": SCORE},
+    )
+    page = tmp_path / "atlas.html"
+    atlas.write(page, [atlas.Network("one", [shown])], images=images, class_names=NAMES, threshold=1.0)
+    found = blocks(page)
+    block = found["layer-0-0"]
+    assert found["atlas"]["version"] == 2 and set(found["atlas"]["metrics"]) == {"order", "new"}
+    np.testing.assert_array_equal(unpack(block["order"]), order)
+    assert block["arranged_scores"]["order"]["value"] == 0.7 and block["scores"]["order"] == SCORE
+    moved = regions(
+        given.statistics.reordered(order).selectivity(constant="nan"), GRIDS["second"], threshold=1.0
+    )
+    assert block["arranged_regions"] == [[one.label, order[one.members].tolist()] for one in moved]
+    assert block["arranged_regions"] != block["regions"]
+    for options, words in (
+        ({"order": order[:-1]}, "order must be a permutation of the 12 units of 'second'"),
+        ({"arranged_scores": {"order": SCORE}}, "give it as order"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            atlas.layer("second", kernel, GRIDS["second"], given.statistics, **options)
 
 
 def test_what_test_images_excite_is_not_dead_whatever_the_visualisation_says():
