@@ -10,6 +10,7 @@ except ModuleNotFoundError as error:
 
 from lgnn_jax.inspect import atlas, plots
 from lgnn_jax.inspect._accumulate import Responses, accumulate
+from lgnn_jax.inspect._arrange import arrange
 from lgnn_jax.inspect._capture import linen_ablated, linen_responses, nnx_responses
 from lgnn_jax.inspect._feature_vis import (
     LUCID,
@@ -29,6 +30,7 @@ from lgnn_jax.inspect._filters import (
     magnitudes,
     tiles,
 )
+from lgnn_jax.inspect._measure import measure
 from lgnn_jax.inspect._network._arrays import arrays
 from lgnn_jax.inspect._network._equinox import equinox
 from lgnn_jax.inspect._network._function import function
@@ -55,12 +57,14 @@ __all__ = [
     "Setting",
     "Ablation",
     "accumulate",
+    "arrange",
     "arrays",
     "atlas",
     "class_maps",
     "cosine_by_offset",
     "cosine_maps",
     "mean_activations",
+    "measure",
     "equinox",
     "function",
     "gram_maps",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import jax
@@ -23,6 +23,7 @@ def measure(
     axis: int = -1,
     superclass_of: Sequence[int] = (),
     order: Any = None,
+    kinds: Collection[str] = ("score", "curve", "scalar"),
     key: jax.Array | None = None,
     permutations: int = 1000,
 ) -> dict[str, Any]:
@@ -35,6 +36,7 @@ def measure(
       axis: The axis of the weights that counts the units.
       superclass_of: The group of every class, for metrics of groups; none where there are no groups.
       order: The units in another order, ``order[p]`` at position ``p``; None as they are.
+      kinds: Which kinds of metrics.
       key: A PRNG key for the nulls, the same for each; None for ``jax.random.key(0)``.
       permutations: Relabellings of the nulls.
 
@@ -65,10 +67,14 @@ def measure(
         statistics = statistics if order is None else statistics.reordered(order)
     key = jax.random.key(0) if key is None else key
     given = _inputs(kernel, statistics, tuple(superclass_of))
+
+    def value(metric: topography.Metric) -> Any:
+        return _defined(lambda: _plain(metric, given[metric.of, metric.takes](), grid, key, permutations))
+
     return {
-        name: _defined(lambda f=metric, x=given[metric.of, metric.takes]: _plain(f, x(), grid, key, permutations))
+        name: value(metric)
         for name, metric in topography.METRICS.items()
-        if (metric.of, metric.takes) in given
+        if metric.kind in kinds and (metric.of, metric.takes) in given
     }
 
 

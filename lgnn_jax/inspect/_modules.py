@@ -151,9 +151,9 @@ class Modules:
         """The weights of the module itself, and the axis that counts its units."""
         leaves = dict(self._named)
         name = next((x for own in KERNELS if (x := f"{path}/{own}" if path else own) in leaves), None)
-        leaf = None if name is None else leaves[name]
-        if name is None or np.ndim(leaf) < 2:
+        if name is None or np.ndim(leaves[name]) < 2:
             return None
+        leaf = leaves[name]
         axes = [self._axis]
         if np.ndim(leaf) == 4:
             beside = Tree({path: tuple(np.shape(leaf)) for path, leaf in self._named})

@@ -86,7 +86,7 @@ def source(
             def network(arrays: Any, image: Any) -> Any:
                 copy, state = eqx.combine(arrays, rest)
                 for path, node in list(_nodes(copy, eqx.Module)):
-                    object.__setattr__(node, "__class__", watched(type(node), path))
+                    object.__setattr__(node, "__class__", watched(type(node), path))  # type: ignore[arg-type]
                 with marking(Marks(modules.normalises, 0 if channels_first else -1)):
                     if call is not None:
                         return output(call(copy, image))

@@ -52,7 +52,7 @@ def network(title, seed, **options):
             scores={"order": SCORE, "other": {"undefined": "for a reason"}},
         ),
     ]
-    return atlas.Network(
+    return atlas.Shown(
         title, layers, np.array([0.5, 0.25, 1.0]), {"test accuracy": "58 %"}, **options
     ), images
 
@@ -61,7 +61,7 @@ def write(folder, count=2):
     """The page of one or two networks, with the networks."""
     made = [network(title, seed) for seed, title in enumerate(("baseline", "LGNN"))][:count]
     page = folder / "atlas.html"
-    atlas.write(
+    atlas.write_page(
         page,
         [net for net, _ in made],
         images=made[0][1],
@@ -133,7 +133,7 @@ def test_an_order_comes_with_its_scores_and_regions(tmp_path):
         arranged_scores={"order": SCORE | {"value": 0.7}, "new": SCORE},
     )
     page = tmp_path / "atlas.html"
-    atlas.write(page, [atlas.Network("one", [shown])], images=images, class_names=NAMES, threshold=1.0)
+    atlas.write_page(page, [atlas.Shown("one", [shown])], images=images, class_names=NAMES, threshold=1.0)
     found = blocks(page)
     block = found["layer-0-0"]
     assert found["atlas"]["version"] == 2 and set(found["atlas"]["metrics"]) == {"order", "new"}
@@ -241,12 +241,12 @@ def test_wrong_input_says_what_to_do(tmp_path):
     page = tmp_path / "atlas.html"
 
     def attempt(networks=(net,), images=images, class_names=NAMES, **options):
-        atlas.write(page, networks, images=images, class_names=class_names, **options)
+        atlas.write_page(page, networks, images=images, class_names=class_names, **options)
 
     for arguments, words in (
         ({"networks": []}, "one network or two"),
         ({"networks": [net, net]}, "Both networks are called 'one'"),
-        ({"networks": [net, atlas.Network("two", other.layers[:1])]}, "same layers"),
+        ({"networks": [net, atlas.Shown("two", other.layers[:1])]}, "same layers"),
         ({"images": images[:5]}, "must be the 30 test images"),
         ({"images": 2 * images}, "must be in \\[0, 1\\]"),
         ({"class_names": ["a"]}, "must name the 3 classes"),
@@ -286,7 +286,7 @@ def test_scores_are_read_whether_they_are_fresh_or_from_a_file_of_before(tmp_pat
     with pytest.raises(ValueError, match="kernel of 'second' of shape .* has 1 units on axis 0"):
         atlas.layer("second", kernel, grid, statistics, axis=0)
     page = tmp_path / "atlas.html"
-    atlas.write(page, [atlas.Network("one", [shown])], images=images, class_names=NAMES)
+    atlas.write_page(page, [atlas.Shown("one", [shown])], images=images, class_names=NAMES)
     meanings = blocks(page)["atlas"]["metrics"]
     name = "weights: neighbour cosine"
     assert meanings == {name: topography.METRICS[name].meaning, "mine": ""}
