@@ -161,15 +161,18 @@ class Seen:
         if list(value.shape) != mark.shape:
             self._say(mark.path, "it runs within vmap")
             return value
+        # A normalisation may give its state beside its output.
+        taken = self._reading.get(mark.path, (None, None))[1]
+        normalised = taken is not None and taken.shape == value.shape
+        if self._change is not None and (normalised or not mark.gave):
+            value = self._change(mark.path, value)
+        reading = self._reading.pop(mark.path, None)
+        if reading is not None and normalised:
+            self.readers.setdefault(reading[0], (mark.path, value))
         if mark.gave:
             self._say(mark.path, f"it was run once and gave {mark.gave}")
             return value
-        if self._change is not None:
-            value = self._change(mark.path, value)
         self.calls.setdefault(mark.path, []).append(value)
-        reading = self._reading.pop(mark.path, None)
-        if reading is not None and reading[1].shape == value.shape:
-            self.readers.setdefault(reading[0], (mark.path, value))
         if mark.path in self._convolutions:
             self._made[id(value)] = mark.path, value
         return value

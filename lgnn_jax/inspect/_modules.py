@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
@@ -96,7 +97,7 @@ class Modules:
             known.update("/".join(parts[:end]) for end in range(1, len(parts) + 1))
             if not parts:
                 known.add("")
-            if np.ndim(leaf) >= 4:
+            if np.ndim(leaf) >= 4 and not _one_a_unit(name, np.shape(leaf)):
                 (convolutions if np.ndim(leaf) == 4 else stacked).add("/".join(parts))
 
         def natural(name):  # conv_10 follows conv_9; text and numbers alternate.
@@ -160,6 +161,11 @@ class Modules:
             verdict = judge(name, tuple(np.shape(leaf)), self._axis, beside)
             axes = [verdict.axis, *axes] if verdict.axis is not None else axes
         return next(((leaf, axis) for axis in axes if np.shape(leaf)[axis] == units), None)
+
+
+def _one_a_unit(name: str, shape: tuple[int, ...]) -> bool:
+    """Whether a leaf is a scale or an offset as Haiku stores those of batch normalisation, ``(1, 1, 1, units)``."""
+    return name.rpartition("/")[2] not in KERNELS and math.prod(shape) == max(shape)
 
 
 def _module(name: str) -> str:

@@ -78,7 +78,7 @@ def source(
     arrays, rest = eqx.partition((eqx.nn.inference_mode(model), state), eqx.is_array)
 
     def see(modules: Modules, arrays: Any, images: Any) -> Calls:
-        told: dict[str, str] = {}
+        told, paths = dict[str, str](), list[str]()
 
         def one(image: Any) -> Any:
             seen = Seen(modules.convolutions)
@@ -94,10 +94,11 @@ def source(
 
             calls = calls_of(seen, seen.run(network, arrays, image))
             told.update(calls.reasons)
-            return calls.own, calls.normalised, calls.output
+            paths[:] = calls.own
+            return list(calls.own.values()), calls.normalised, calls.output
 
         own, normalised, found = jax.vmap(one, axis_name=_BATCH)(images)
-        return Calls(own, normalised, told, found)
+        return Calls(dict(zip(paths, own, strict=True)), normalised, told, found)
 
     params = eqx.filter(model, eqx.is_inexact_array)
     return Modules(params, params, arrays, see, norms_of(eqx.nn), axis=0)

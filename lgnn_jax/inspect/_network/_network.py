@@ -118,7 +118,7 @@ class Network:
         def activations(images: Any) -> dict[str, jax.Array]:
             found, _ = program.run(self._source.state, images)
             self.warn(program.left_out, 3)
-            return {name: found[name] for name in program.names or found if name in found}
+            return {name: found[name] for name in program.names}
 
         return activations
 
@@ -128,7 +128,7 @@ class Network:
 
         def read(indices: np.ndarray) -> tuple[dict[str, Any], Any]:
             found, logits = program.run(self._source.state, as_shown(images[indices]))
-            return {name: found[name] for name in program.names or found if name in found}, logits
+            return {name: found[name] for name in program.names}, logits
 
         return Reader(read)
 
@@ -152,8 +152,7 @@ class Network:
             program = self._program(self._asked)
             batch = jax.ShapeDtypeStruct((2, *one.shape[1:]), one.dtype)
             found, _ = jax.eval_shape(program.run, self._source.state, batch)
-            names = program.names or found
-            self._shapes[key] = {x: found[x].shape for x in names if x in found}, dict(program.left_out)
+            self._shapes[key] = {x: found[x].shape for x in program.names}, dict(program.left_out)
         return self._shapes[key]
 
     def prepared(self, images: jax.Array) -> jax.Array:
@@ -171,17 +170,27 @@ class Network:
 
 
 class _Program:
-    """The compiled function that gives some layers; ``left_out`` is known once it was traced."""
+    """The compiled function that gives some layers.
+
+    ``names``, in the order in which layers are asked for or else are run, and ``left_out`` are known once it was
+    traced: a compiled function gives dicts sorted by key.
+    """
 
     def __init__(self, network: Network, names: tuple[str, ...] | str | None):
         source, chosen = network._source, network._source.chosen(names)
-        self.names, self.left_out = None if chosen is None else tuple(chosen), dict[str, str]()
+        self.names, self.left_out = list[str](), dict[str, str]()
 
         @jax.jit
         def run(state: Any, images: Any) -> tuple[dict[str, jax.Array], Any]:
             calls = source.see(state, network.prepared(images))
             found, left_out = picked(source, calls, chosen, names is None, network._normalised)
             self.left_out.update(left_out)
+            ran = list(calls.own)
+            self.names[:] = (
+                sorted(found, key=lambda name: ran.index(chosen[name] if chosen else name))
+                if names is None
+                else list(found)
+            )
             return network.maps(found), calls.output
 
         self.run = run
