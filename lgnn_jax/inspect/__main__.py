@@ -23,10 +23,11 @@ _SETTINGS = {"none": None, "small": SMALL, "lucid": LUCID}
 def main(arguments: Sequence[str] | None = None) -> int:
     """Writes the atlas of a network, or of two; returns the exit status."""
     options = _parser().parse_args(arguments)
-    warnings.showwarning = lambda message, *_, **__: print(f"note: {message}", file=sys.stderr)
     start = time.monotonic()
     try:
-        _write(options)
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: print(f"note: {message}", file=sys.stderr)
+            _write(options)
     except (ValueError, OSError) as error:
         if options.traceback:
             raise

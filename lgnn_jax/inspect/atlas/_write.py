@@ -21,6 +21,7 @@ from lgnn_jax.inspect._regions import per_class_accuracy
 from lgnn_jax.inspect._split import halves
 from lgnn_jax.inspect._statistics import ResponseStatistics
 from lgnn_jax.inspect.atlas import _model as atlas
+from lgnn_jax.inspect.atlas._checks import check_superclasses
 from lgnn_jax.inspect.atlas._model import Shown
 from lgnn_jax.inspect.atlas._page import check_folder, write_page
 
@@ -102,7 +103,9 @@ def write(
     as_shown(images[:1])
     if len(images) != len(labels):
         raise ValueError(f"There are {len(images)} images and {len(labels)} labels.")
+    check_superclasses(names, superclass_names, superclass_of)
     fit, scored = _split(labels, fit_images, arranged)
+    _check_counts(labels[scored], names)
     work = _Work(
         images=images,
         labels=labels[scored],
@@ -309,6 +312,16 @@ def _titles(networks: list[Network]) -> list[str]:
     """Their titles, numbered where they are equal."""
     titles = [network.title for network in networks]
     return [f"{x} {n}" for n, x in enumerate(titles, 1)] if len(set(titles)) < len(titles) else titles
+
+
+def _check_counts(labels: np.ndarray, names: list[str]) -> None:
+    """Raises ``ValueError`` where a class has too few images to be compared with the others."""
+    for name, count in zip(names, np.bincount(labels, minlength=len(names)).tolist(), strict=True):
+        if count < 2:
+            raise ValueError(
+                f"Two images of a class or more are needed to say what it excites, but {name!r} has {count} of the "
+                "images shown. Give more of it, or leave it out."
+            )
 
 
 def _split(labels: np.ndarray, fit_images: Any, arranged: bool) -> tuple[np.ndarray, np.ndarray]:
