@@ -39,7 +39,16 @@ from lgnn_jax.inspect._network._linen import linen
 from lgnn_jax.inspect._network._network import Layer, Network
 from lgnn_jax.inspect._network._nnx import nnx
 from lgnn_jax.inspect._probe import Probe, linear_probe, pool_blocks
-from lgnn_jax.inspect._regions import Ablation, Region, ablate, per_class_accuracy, regions
+from lgnn_jax.inspect._region_null import RegionScores, group_region_scores, region_scores
+from lgnn_jax.inspect._regions import (
+    Ablation,
+    Region,
+    ablate,
+    label_regions,
+    per_class_accuracy,
+    preferred,
+    regions,
+)
 from lgnn_jax.inspect._statistics import ResponseStatistics, class_maps
 
 __all__ = [
@@ -52,6 +61,7 @@ __all__ = [
     "Network",
     "Probe",
     "Region",
+    "RegionScores",
     "ResponseStatistics",
     "Responses",
     "Setting",
@@ -68,6 +78,8 @@ __all__ = [
     "equinox",
     "function",
     "gram_maps",
+    "group_region_scores",
+    "label_regions",
     "haiku",
     "linear_probe",
     "linen",
@@ -79,6 +91,8 @@ __all__ = [
     "per_class_accuracy",
     "plots",
     "pool_blocks",
+    "preferred",
+    "region_scores",
     "regions",
     "share_beyond",
     "ablate",

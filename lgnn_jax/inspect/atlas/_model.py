@@ -162,7 +162,7 @@ def layer(
     elif arranged_scores:
         raise ValueError(f"arranged_scores of {name!r} were measured in an order; give it as order.")
     plain, arranged = (
-        {metric: _plain(name, metric, score) for metric, score in (given or {}).items()}
+        {metric: plain_score(name, metric, score) for metric, score in (given or {}).items()}
         for given in (scores, arranged_scores)
     )
     made = Layer(name, grid, statistics, cosines, images, source, dead, plain, order, arranged)
@@ -211,7 +211,7 @@ def _visualised(name: str, visualisation: Any, units: int) -> np.ndarray:
     return np.repeat(images, 3, -1) if images.shape[-1] == 1 else images
 
 
-def _plain(name: str, metric: str, score: Any) -> dict[str, Any]:
+def plain_score(name: str, metric: str, score: Any) -> dict[str, Any]:
     """A score as the page keeps it."""
     fields = score.summary() if isinstance(score, topography.Score) else score
     if isinstance(fields, Mapping) and "undefined" in fields:

@@ -16,16 +16,16 @@ from typing import Any
 import numpy as np
 
 from lgnn_jax import topography
-from lgnn_jax._grid import Grid, neighbours
-from lgnn_jax.inspect._regions import regions
+from lgnn_jax._grid import Grid
 from lgnn_jax.inspect.atlas._checks import check_images, check_networks, check_superclasses
-from lgnn_jax.inspect.atlas._encoding import as_bytes, packed, quantised, sheet, triangle
-from lgnn_jax.inspect.atlas._model import Layer, Shown
+from lgnn_jax.inspect.atlas._encoding import as_bytes, sheet
+from lgnn_jax.inspect.atlas._layer import layer_block
+from lgnn_jax.inspect.atlas._model import Shown
 
 FORMAT, VERSION = "lgnn_jax.atlas", 2
 _SHEET = 6000  # Test images that a page carries at most.
 # The order of the files of web/ in the page's one script.
-_SCRIPTS = ("state", "data", "maps", "grid", "filters", "panel", "metrics", "paint", "start")
+_SCRIPTS = ("state", "data", "maps", "regions", "grid", "filters", "panel", "metrics", "paint", "start")
 
 
 def write_page(
@@ -81,11 +81,11 @@ def write_page(
     groups = [int(group) for group in superclass_of]
     used = _used(networks)
     blocks = [
-        (f"layer-{n}-{index}", _layer_block(shown, groups, threshold, used, images))
+        (f"layer-{n}-{index}", layer_block(shown, groups, threshold, used, images))
         for n, network in enumerate(networks)
         for index, shown in enumerate(network.layers)
     ]
-    start = _start(networks[-1])
+    start = _start([block for _, block in blocks[-len(networks[-1].layers) :]])
     overview = {
         "format": FORMAT,
         "version": VERSION,
@@ -96,11 +96,9 @@ def write_page(
         "superclass_of": groups,
         "layers": [{"name": str(x.name), "shape": _plane(x.grid)} for x in networks[0].layers],
         "networks": [_network_block(network) for network in networks],
-        "metrics": {
-            name: topography.METRICS[name].meaning if name in topography.METRICS else ""
-            for name in _metrics(networks)
-        },
+        "metrics": {name: _meaning(name) for name in _metrics(networks)},
         "start": start,
+        "arranged_first": _arranged_first([block for _, block in blocks]),
     }
     first = [("atlas", overview)] + [x for x in blocks if x[0].endswith(f"-{start}")]
     rest = [x for x in blocks if x not in first] + [("images", sheet(images[used]))]
@@ -125,47 +123,10 @@ def _used(networks: list[Shown]) -> np.ndarray:
     return used
 
 
-def _layer_block(
-    shown: Layer, groups: list[int], threshold: float, used: np.ndarray, images: np.ndarray
-) -> dict[str, Any]:
-    """The data of one layer of one network."""
-    statistics, t = shown.statistics, [shown.selectivity]
-    means = [shown.class_means]
-    if groups:
-        means.append(statistics.grouped_means(groups))
-        t.append(statistics.selectivity(groups, constant="nan"))
-    tops = shown.top_images
-    missing = np.flatnonzero(np.isin(tops, used, invert=True).any(0))
-    tops = tops[:, : int(missing[0]) if len(missing) else None]
-    own = shown.images
-    return {
-        "correlations": triangle(shown.correlations),
-        "cosines": None if shown.cosines is None else triangle(shown.cosines),
-        "means": quantised(np.concatenate([*means, statistics.mean[None]])),
-        "t": quantised(np.concatenate(t)),
-        "top_images": packed(np.searchsorted(used, tops).astype("<i4")),
-        "order": None if shown.order is None else packed(shown.order.astype("<i4")),
-        "regions": _regions(np.concatenate(t), shown.grid, threshold),
-        "arranged_regions": None
-        if shown.order is None
-        else _regions(np.concatenate(t), shown.grid, threshold, shown.order),
-        "dead": np.flatnonzero(shown.dead).tolist(),
-        "constant": np.flatnonzero(statistics.constant).tolist(),
-        "pictures": sheet(images[shown.top_images[:, 0]] if own is None else as_bytes(own))
-        | {"source": shown.source},
-        "scores": shown.scores,
-        "arranged_scores": shown.arranged_scores,
-    }
-
-
-def _regions(
-    t: np.ndarray, grid: Grid, threshold: float, order: np.ndarray | None = None
-) -> list[list[Any]]:
-    """Pairs of a group and the units of one region, where the units lie in an order."""
-    at = np.arange(grid.units) if order is None else order
-    return [
-        [found.label, at[found.members].tolist()] for found in regions(t[:, at], grid, threshold=threshold)
-    ]
+def _meaning(name: str) -> str:
+    """What a metric is; words in brackets after its name say what it was measured on."""
+    known = topography.METRICS.get(name) or topography.METRICS.get(name.split(" (")[0])
+    return known.meaning if known else ""
 
 
 def _network_block(network: Shown) -> dict[str, Any]:
@@ -194,14 +155,22 @@ def _plane(grid: Grid) -> list[int]:
     return list(grid.shape) if len(grid.shape) == 2 else [1, grid.units]
 
 
-def _start(network: Shown) -> int:
-    """The layer whose neighbours respond most alike beside all pairs."""
-    order = []
-    for shown in network.layers:
-        correlations, pairs = shown.correlations, neighbours(shown.grid)
-        near, far = (x[np.isfinite(x)] for x in (correlations[tuple(pairs.T)], correlations))
-        order.append(near.mean() - far.mean() if len(near) > 8 else -1.0)
-    return int(np.argmax(order))
+def _start(blocks: list[dict[str, Any]]) -> int:
+    """The layer whose neighbours respond most alike, in the better of its orders."""
+    return int(np.argmax([max(_order_of(block)) for block in blocks]))
+
+
+def _arranged_first(blocks: list[dict[str, Any]]) -> bool | None:
+    """Whether neighbours respond more alike in the arranged orders, the mean of the layers; None without any."""
+    both = [_order_of(block) for block in blocks if block["order"] is not None]
+    return bool(np.mean([arranged - native for native, arranged in both]) > 0) if both else None
+
+
+def _order_of(block: dict[str, Any]) -> tuple[float, float]:
+    """How much order a layer has as trained and arranged, -1 where that is not defined."""
+    found = block["neighbour_correlation"]
+    native, arranged = (-1.0 if found[name] is None else found[name] for name in ("native", "arranged"))
+    return native, arranged
 
 
 def _page(first: list[tuple[str, Any]], rest: list[tuple[str, Any]]) -> str:

@@ -11,7 +11,7 @@ from matplotlib import colormaps
 from matplotlib.patheffects import withStroke
 
 from lgnn_jax._grid import Grid, check_grid, coordinates
-from lgnn_jax.inspect._regions import Region, regions
+from lgnn_jax.inspect._regions import Region, label_regions, preferred
 from lgnn_jax.inspect.plots import _canvas as canvas
 
 _NONE = (0.85, 0.85, 0.85)  # Of a unit that prefers no class.
@@ -71,15 +71,15 @@ def preferred_classes(
         panel.set_title(column, fontsize=10)
     for line, (row, layers) in zip(panels, shown.items(), strict=True):
         line[0].set_ylabel(row, fontsize=12)
-        for panel, (column, preferred) in zip(line, layers.items(), strict=True):
-            panel.imshow(colours[preferred], interpolation="nearest")
+        for panel, (column, labels) in zip(line, layers.items(), strict=True):
+            panel.imshow(colours[labels], interpolation="nearest")
             panel.set_xticks([])
             panel.set_yticks([])
-            found = _regions(preferred, grids[column], len(class_names))
+            found = label_regions(labels.ravel(), grids[column])
             largest = max((region.size for region in found), default=0)
             panel.set_xlabel(f"{len(found)} regions, largest {largest}", fontsize=8)
             for region in found:
-                canvas.outline(panel, region.members, preferred.shape)
+                canvas.outline(panel, region.members, labels.shape)
                 if region.size >= named:
                     _name(panel, region, grids[column], class_names[region.label])
     return panels[0, 0].figure, shown
@@ -96,14 +96,7 @@ def _preferred(t: Any, grid: Grid, class_names: Sequence[str], column: str) -> n
     check_grid(grid, values.shape[1], f"selectivity of {column!r}")
     if len(grid.shape) != 2:
         raise ValueError(f"The grid of {column!r} must have two dimensions to be drawn, got {grid.size}.")
-    none = np.isnan(values).all(0) | ~values.any(0)
-    best = np.where(none, -1, np.where(np.isnan(values), -np.inf, values).argmax(0))
-    return best.reshape(grid.shape)
-
-
-def _regions(preferred: np.ndarray, grid: Grid, classes: int) -> list[Region]:
-    flat = preferred.ravel()
-    return regions((np.arange(classes)[:, None] == flat[None]).astype(float), grid, threshold=0.5)
+    return preferred(values).reshape(grid.shape)
 
 
 def _colours(classes: int) -> np.ndarray:
