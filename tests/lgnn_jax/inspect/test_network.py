@@ -330,9 +330,9 @@ def test_what_was_computed_elsewhere(tmp_path):
         atlas.write(runs, known.network, BYTES, LABELS, class_names=NAMES, permutations=20, batch=5)
     other = blocks(runs)
     np.testing.assert_allclose(
-        unpack(found["layer-0-0"]["t"]),
-        unpack(other["layer-0-1"]["t"]),
-        atol=2 * other["layer-0-1"]["t"]["scale"],
+        unpack(found["layer-0-0"]["means"]),
+        unpack(other["layer-0-1"]["means"]),
+        atol=2 * other["layer-0-1"]["means"]["scale"],
     )
     with pytest.raises(ValueError, match="computed elsewhere, so it runs on no image"):
         atlas.write(

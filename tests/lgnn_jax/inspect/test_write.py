@@ -80,7 +80,7 @@ def test_two_networks_side_by_side(tmp_path):
     pair = [linen(NET, variables(seed)) for seed in (0, 1)]
     found = written(tmp_path, pair, arranged=False, progress=lambda *at: told.append(at))
     assert [net["title"] for net in found["atlas"]["networks"]] == ["Sequential 1", "Sequential 2"]
-    assert unpack(found["layer-0-0"]["t"]).tolist() != unpack(found["layer-1-0"]["t"]).tolist()
+    assert unpack(found["layer-0-0"]["means"]).tolist() != unpack(found["layer-1-0"]["means"]).tolist()
     dones, totals = [done for _, done, _ in told], {total for _, _, total in told}
     assert dones == sorted(dones) and len(totals) == 1 and dones[-1] == totals.pop()
     assert {"Sequential 1: images", "Sequential 2: metrics of layers_0"} <= {what for what, _, _ in told}
