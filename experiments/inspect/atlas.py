@@ -20,10 +20,10 @@ def write_atlas(
     data: datasets.Dataset,
 ) -> None:
     """Writes the page; pictures and scores are by network and layer."""
-    atlas.write(
+    atlas.write_page(
         path,
         [
-            atlas.Network(
+            atlas.Shown(
                 title,
                 [
                     atlas.layer(

@@ -50,6 +50,7 @@ def test_inspect_has_every_name_in_one_place():
         visualise SMALL LUCID Setting FeatureVisualisation mean_activations share_beyond Beyond
         concept Concept RegionScores region_scores group_region_scores label_regions preferred
         regions Region per_class_accuracy ablate Ablation linear_probe Probe pool_blocks
+        Network Layer linen nnx equinox haiku function arrays arrange measure
         tiles cosine_maps cosine_by_offset gram_maps magnitudes Magnitudes atlas plots
     """
     assert sorted(inspect.__all__) == sorted(names.split())

@@ -74,7 +74,7 @@ class Layer:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Network:
+class Shown:
     """A network on the page.
 
     Args:

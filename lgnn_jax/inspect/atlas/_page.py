@@ -20,17 +20,18 @@ from lgnn_jax._grid import Grid
 from lgnn_jax.inspect.atlas._checks import check_images, check_networks, check_superclasses
 from lgnn_jax.inspect.atlas._encoding import as_bytes, sheet
 from lgnn_jax.inspect.atlas._layer import layer_block
-from lgnn_jax.inspect.atlas._model import Network
+from lgnn_jax.inspect.atlas._model import Shown
 
-FORMAT, VERSION = "lgnn_jax.atlas", 2
+FORMAT = "lgnn_jax.atlas"
+VERSION = 2
 _SHEET = 6000  # Test images that a page carries at most.
 # The order of the files of web/ in the page's one script.
 _SCRIPTS = ("state", "data", "maps", "regions", "grid", "filters", "panel", "metrics", "paint", "start")
 
 
-def write(
+def write_page(
     path: str | os.PathLike[str],
-    networks: Sequence[Network],
+    networks: Sequence[Shown],
     *,
     images: Any,
     class_names: Sequence[str],
@@ -64,15 +65,13 @@ def write(
       >>> from lgnn_jax.inspect import accumulate
       >>> images = np.random.default_rng(0).random((6, 1, 1, 3))
       >>> found = accumulate(lambda x: {"in": x}, images, [0, 0, 0, 1, 1, 1], classes=2, top=2)["in"]
-      >>> net = atlas.Network("mine", [atlas.layer("in", None, Grid((3, 1)), found)])
+      >>> net = atlas.Shown("mine", [atlas.layer("in", None, Grid((3, 1)), found)])
       >>> path = pathlib.Path(tempfile.mkdtemp()) / "atlas.html"
-      >>> atlas.write(path, [net], images=images, class_names=["day", "night"])
+      >>> atlas.write_page(path, [net], images=images, class_names=["day", "night"])
       >>> path.read_text().startswith("<!doctype html>")
       True
     """
-    path = pathlib.Path(path)
-    if not path.absolute().parent.is_dir():
-        raise ValueError(f"{str(path.parent)!r} is no folder to write {path.name!r} to; make it first.")
+    path = check_folder(path)
     networks, names = list(networks), [str(name) for name in class_names]
     check_networks(networks, names)
     check_superclasses(names, superclass_names, superclass_of)
@@ -107,7 +106,15 @@ def write(
     _replace(path, _page(first, rest))
 
 
-def _used(networks: list[Network]) -> np.ndarray:
+def check_folder(path: str | os.PathLike[str]) -> pathlib.Path:
+    """The path, in a folder that exists."""
+    path = pathlib.Path(path)
+    if not path.absolute().parent.is_dir():
+        raise ValueError(f"{str(path.parent)!r} is no folder to write {path.name!r} to; make it first.")
+    return path
+
+
+def _used(networks: list[Shown]) -> np.ndarray:
     """Ascending indices of the test images on the page: every unit's best, as many as fit."""
     tops = [shown.top_images for network in networks for shown in network.layers]
     for keep in range(max(top.shape[1] for top in tops), 0, -1):
@@ -123,7 +130,7 @@ def _meaning(name: str) -> str:
     return known.meaning if known else ""
 
 
-def _network_block(network: Network) -> dict[str, Any]:
+def _network_block(network: Shown) -> dict[str, Any]:
     accuracy = network.class_accuracy
     return {
         "title": str(network.title),
@@ -132,7 +139,7 @@ def _network_block(network: Network) -> dict[str, Any]:
     }
 
 
-def _metrics(networks: list[Network]) -> list[str]:
+def _metrics(networks: list[Shown]) -> list[str]:
     """The names of all metrics, in the order of their first use."""
     return list(
         dict.fromkeys(

@@ -54,7 +54,7 @@ def network(title, seed, **options):
             scores={"order": SCORE, "other": {"undefined": "for a reason"}},
         ),
     ]
-    return atlas.Network(
+    return atlas.Shown(
         title, layers, np.array([0.5, 0.25, 1.0]), {"test accuracy": "58 %"}, **options
     ), images
 
@@ -72,7 +72,7 @@ def write(folder, count=2):
     """The page of one or two networks, with the networks."""
     made = [network(title, seed) for seed, title in enumerate(("baseline", "LGNN"))][:count]
     page = folder / "atlas.html"
-    atlas.write(
+    atlas.write_page(
         page,
         [net for net, _ in made],
         images=made[0][1],
@@ -171,9 +171,9 @@ def test_an_order_comes_with_its_scores_and_regions(tmp_path):
         arranged_scores={"order": SCORE | {"value": 0.7}, "new": SCORE},
     )
     page = tmp_path / "atlas.html"
-    atlas.write(
+    atlas.write_page(
         page,
-        [atlas.Network("one", [shown])],
+        [atlas.Shown("one", [shown])],
         images=images,
         class_names=NAMES,
         superclass_names=["all of them", "rest"],
@@ -325,12 +325,12 @@ def test_wrong_input_says_what_to_do(tmp_path):
     page = tmp_path / "atlas.html"
 
     def attempt(networks=(net,), images=images, class_names=NAMES, **options):
-        atlas.write(page, networks, images=images, class_names=class_names, **options)
+        atlas.write_page(page, networks, images=images, class_names=class_names, **options)
 
     for arguments, words in (
         ({"networks": []}, "one network or two"),
         ({"networks": [net, net]}, "Both networks are called 'one'"),
-        ({"networks": [net, atlas.Network("two", other.layers[:1])]}, "same layers"),
+        ({"networks": [net, atlas.Shown("two", other.layers[:1])]}, "same layers"),
         ({"images": images[:5]}, "must be the 30 test images"),
         ({"images": 2 * images}, "must be in \\[0, 1\\]"),
         ({"class_names": ["a"]}, "must name the 3 classes"),
@@ -370,7 +370,7 @@ def test_scores_are_read_whether_they_are_fresh_or_from_a_file_of_before(tmp_pat
     with pytest.raises(ValueError, match="kernel of 'second' of shape .* has 1 units on axis 0"):
         atlas.layer("second", kernel, grid, statistics, axis=0)
     page = tmp_path / "atlas.html"
-    atlas.write(page, [atlas.Network("one", [shown])], images=images, class_names=NAMES)
+    atlas.write_page(page, [atlas.Shown("one", [shown])], images=images, class_names=NAMES)
     meanings = blocks(page)["atlas"]["metrics"]
     name = "weights: neighbour cosine"
     assert meanings == {name: topography.METRICS[name].meaning, "mine": ""}
@@ -595,7 +595,7 @@ def both_orders(driver, tmp_path):
     made = [network(title, seed) for seed, title in enumerate(("baseline", "LGNN"))]
     networks = [arranged(net, seed + 3) for seed, (net, _) in enumerate(made)]
     page = tmp_path / "orders.html"
-    atlas.write(page, networks, images=made[0][1], class_names=NAMES, threshold=1.0)
+    atlas.write_page(page, networks, images=made[0][1], class_names=NAMES, threshold=1.0)
     sized(driver, 1280, 800)
     driver.get(page.as_uri())
     yield driver, networks
@@ -684,7 +684,7 @@ def test_names_of_any_length_and_script_fit_a_narrow_window(driver, tmp_path):
     layers = [dataclasses.replace(layer, name=long + layer.name) for layer in net.layers]
     page = tmp_path / "names.html"
     names = ["قطط كبيرة", "大型ネコ科動物" * 9, "Donaudampfschifffahrtsgesellschaft" * 3]
-    atlas.write(
+    atlas.write_page(
         page, [dataclasses.replace(net, layers=layers)], images=images, class_names=names, threshold=1.0
     )
     for width in (320, 390, 900, 1280):

@@ -126,7 +126,7 @@ class View {
     const silent = layer.dead.has(unit) || layer.constant.has(unit);
     const value = map.values[this.network][unit];
     const coloured = state.cells !== "pictures" && !Number.isNaN(value);
-    context.fillStyle = coloured ? map.scale.colour(value) : "#fff";
+    context.fillStyle = !coloured ? "#fff" : map.colour ? map.colour(value, layer, unit) : map.scale.colour(value);
     context.fillRect(x, y, side, side);
     if (state.cells !== "colours" && !silent) {
       const inset = coloured ? Math.round(side * 0.24) : 0;

@@ -42,7 +42,8 @@ function shown() {
   if (state.group === null)
     return {
       values: layers.map((layer) => layer.preferred),
-      scale: { colour: colourOf },
+      // Filters alone or in pairs are paler, so that regions stand out.
+      colour: (value, layer, unit) => (named().colours.has(value) && layer.here().alone.has(unit) ? pale(colourOf(value)) : colourOf(value)),
       title: [`Which ${oneClass} every filter prefers`],
     };
   const values = layers.map((layer) => {

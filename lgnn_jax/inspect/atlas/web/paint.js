@@ -38,7 +38,7 @@ function scaleBar(map) {
     };
     const { others } = named();
     const keys = others ? [key(OTHERS[1], `one of ${others} others`)] : [];
-    const about = `Prefers: the ${oneClass} with the largest t, above ${atlas.threshold}. Outlined and named: the largest region of each colour. Click a square to see its ${oneClass}.`;
+    const about = `Prefers: the ${oneClass} with the largest t, above ${atlas.threshold}. Outlined and named: the largest region of each colour; filters alone or in pairs are paler. Click a square to see its ${oneClass}.`;
     box.replaceChildren(el("p", { className: "scale-text" }, ...keys, key(NOTHING, "none"), about));
     return;
   }
@@ -158,7 +158,7 @@ function told() {
   box.hidden = byId("order").hidden = atlas.arranged_first === null;
   box.textContent =
     state.order === "arranged"
-      ? "Arranged: after training, filters were put side by side by how alike they are."
+      ? "Arranged: after training, like filters were put side by side."
       : "As trained: the filters lie where the network has them.";
 }
 

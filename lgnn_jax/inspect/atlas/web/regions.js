@@ -34,6 +34,9 @@ function colourOf(group) {
   return group < 0 ? NOTHING : (named().colours.get(group) ?? OTHERS[group % OTHERS.length]);
 }
 
+/** The colour of a class, mixed with white. */
+const pale = (colour) => `color-mix(in srgb, ${colour} 50%, white)`;
+
 /** The regions of filters that prefer the same class: {group, members}, the largest first. */
 function preferredRegions(network) {
   const layer = layerData(network);
