@@ -75,8 +75,8 @@ function sheet(about, ready) {
 
 const opened = new Map();
 
-function layerData(network, layer = state.layer) {
-  const id = `layer-${network}-${layer}`;
+function layerData(network, layer = state.layer, step = state.step) {
+  const id = layerId(network, layer, step);
   if (!opened.has(id)) opened.set(id, open(read(id), atlas.layers[layer].shape));
   return opened.get(id);
 }

@@ -186,7 +186,7 @@ class View {
       const [row, column] = position(heart(this.network, members));
       const x = Math.max(0, Math.min(width - w, (column + 0.5) * this.cell - w / 2));
       const y = Math.max(0, Math.min(height - h, (row + 0.5) * this.cell - h / 2));
-      const large = w * h > 1.5 * members.length * this.cell ** 2;
+      const large = w * h > 0.6 * members.length * this.cell ** 2;
       const covers = large || placed.some((p) => x < p[0] + p[2] && p[0] < x + w && y < p[1] + p[3] && p[1] < y + h);
       span.hidden = covers;
       if (covers) return;

@@ -43,7 +43,7 @@ function shown() {
     return {
       values: layers.map((layer) => layer.preferred),
       // Filters alone or in pairs are paler, so that regions stand out.
-      colour: (value, layer, unit) => (named().colours.has(value) && layer.here().alone.has(unit) ? pale(colourOf(value)) : colourOf(value)),
+      colour: (value, layer, unit) => (named().has(value) && layer.here().alone.has(unit) ? pale(colourOf(value)) : colourOf(value)),
       title: [`Which ${oneClass} every filter prefers`],
     };
   const values = layers.map((layer) => {

@@ -72,7 +72,7 @@ class Side {
 
   /** The key to the map: classes with a colour by their largest region, then all regions in words. */
   aboutRegions() {
-    const { others } = named();
+    const more = others([this.network]);
     const { preferred } = layerData(this.network);
     const items = landmarks(this.network).map((region) => {
       const all = preferred.filter((group) => group === region.group).length;
@@ -84,7 +84,7 @@ class Side {
     if (!items.length) items.push(el("li", {}, "No filter prefers one clearly."));
     const lines = regionsInWords(this.network).map((line) => el("p", {}, line));
     lines.push(el("h4", {}, `The largest region of each ${oneClass}`), el("ul", { className: "places" }, ...items));
-    if (others) lines.push(el("p", { className: "quiet" }, `Smaller regions, drawn grey, are of ${others} other ${others === 1 ? oneClass : classes}.`));
+    if (more) lines.push(el("p", { className: "quiet" }, `Smaller regions, drawn grey, are of ${more} other ${more === 1 ? oneClass : classes}.`));
     return lines;
   }
 
@@ -93,7 +93,7 @@ class Side {
     const layer = layerData(this.network);
     const { class_accuracy: accuracy } = atlas.networks[this.network];
     const lines = [];
-    if (accuracy && accuracy[state.group] !== undefined)
+    if (state.step === LAST && accuracy && accuracy[state.group] !== undefined)
       lines.push(el("p", {}, `${percent(accuracy[state.group])} of its test images are recognised.`));
     lines.push(el("p", {}, groupInWords(this.network, state.group)));
     const thumbnails = layer.responders(state.group).map(([unit, t]) => {

@@ -72,6 +72,8 @@ function start() {
   byId("networks").append(...views.map((view) => view.element));
   byId("panel-networks").append(...sides.map((side) => side.element));
   state.layer = atlas.start;
+  training();
+  namedStep();
   controls();
   numbers();
   openLayer(state.layer);
@@ -93,5 +95,8 @@ function start() {
 }
 
 start();
-// Decoded before it is asked for, but after the page is there.
-document.addEventListener("DOMContentLoaded", () => setTimeout(testPictures, 200));
+// Decoded before it is asked for, but after the page is there; so are the steps of training.
+document.addEventListener("DOMContentLoaded", () => {
+  setTimeout(testPictures, 200);
+  if (LAST) metrics();
+});

@@ -12,6 +12,7 @@ const both = atlas.networks.length > 1;
 
 const state = {
   layer: 0,
+  step: Math.max(0, atlas.steps.length - 1), // Of training, the last first.
   group: null, // The class or superclass shown,
   other: null, // and the one that is taken away.
   kind: "correlations", // What filters are alike in; or "cosines", of weights.
