@@ -36,6 +36,7 @@ _SCRIPTS = (
     "steps",
     "data",
     "maps",
+    "difference",
     "regions",
     "grid",
     "filters",
@@ -56,6 +57,7 @@ def write_page(
     superclass_of: Sequence[int] = (),
     threshold: float = 5.0,
     title: str = "Atlas of a network",
+    same_units: bool = False,
 ) -> None:
     """Writes the page; its data are described in ``docs/atlas.md``.
 
@@ -71,6 +73,8 @@ def write_page(
       superclass_of: The group of every class, integers from 0 without a gap.
       threshold: A unit responds to a class if its t is larger; regions are connected units that do.
       title: The page's heading.
+      same_units: Whether unit k is the same in both networks, as in two that were trained from one start; the page
+        shows their difference then too.
 
     Raises:
       ValueError: If something does not fit; nothing is written then.
@@ -92,6 +96,8 @@ def write_page(
     networks, names = list(networks), [str(name) for name in class_names]
     check_networks(networks, names)
     check_superclasses(names, superclass_names, superclass_of)
+    if same_units and len(networks) != 2:
+        raise ValueError("same_units is of two networks, but there is one; leave it out.")
     if not math.isfinite(threshold):
         raise ValueError(f"threshold must be a finite t such as 5.0, got {threshold!r}.")
     images, earlier = as_bytes(images), []
@@ -116,6 +122,7 @@ def write_page(
         "networks": [_network_block(network) for network in networks],
         "metrics": {name: _meaning(name) for name in _metrics(networks)},
         "start": start,
+        "same_units": bool(same_units),
         "steps": [str(step) for step in networks[0].steps] if networks[0].earlier else [],
         "arranged_first": _arranged_first([block for _, block in blocks]),
     }

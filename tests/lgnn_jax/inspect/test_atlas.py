@@ -721,6 +721,43 @@ def test_steps_of_training_fit_each_other(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_the_difference_of_networks_of_one_start_is_shown_filter_by_filter(driver, tmp_path):
+    made = [network(title, seed) for seed, title in enumerate(("baseline", "LGNN"))]
+    networks, images = [arranged(net, seed + 3) for seed, (net, _) in enumerate(made)], made[0][1]
+    page = tmp_path / "difference.html"
+    options = {"images": images, "class_names": NAMES, "threshold": 1.0}
+    atlas.write_page(page, networks, same_units=True, **options)
+    sized(driver, 1280, 800)
+    driver.get(page.as_uri())
+    pick(driver, "layer", "second")
+    pick(driver, "order", "arranged")
+    pick(driver, "compare", "difference")
+    grids = [view for view in all_of(driver, ".network") if view.is_displayed()]
+    assert len(grids) == 1 and "LGNN" in grids[0].text
+    cells = grids[0].find_elements("css selector", "[role=gridcell]")
+    order = networks[1].layers[1].order
+    assert [int(cell.get_attribute("data-unit")) for cell in cells] == order.tolist()
+    means = [net.layers[1].class_means for net in networks]
+    with np.errstate(invalid="ignore"):
+        wanted = [np.corrcoef(means[0][:, unit], means[1][:, unit])[0, 1] for unit in range(12)]
+    found = np.array(script(driver, "return [...shown().values[1]]"), float)
+    np.testing.assert_allclose(found, wanted, atol=0.02)
+    assert np.isnan(found[3])  # Constant.
+    choose(driver, "group", NAMES[1])
+    found = np.array(script(driver, "return [...shown().values[1]]"), float)
+    np.testing.assert_allclose(found, means[1][1] - means[0][1], atol=1e-3)
+    cells[2].click()  # Keeps the filter at this place, the same in both networks.
+    assert f"Filter {order[2]}" == all_of(driver, "#panel-title")[0].text
+    pick(driver, "compare", "side by side")
+    assert all(view.is_displayed() for view in all_of(driver, ".network"))
+    assert driver.get_log("browser") == []
+    with pytest.raises(ValueError, match="same_units is of two networks"):
+        atlas.write_page(page, networks[:1], same_units=True, **options)
+    atlas.write_page(page, networks, **options)
+    driver.get(page.as_uri())
+    assert all_of(driver, "#compare")[0].get_attribute("hidden")
+
+
 PIXEL = """
     const canvas = document.querySelectorAll('.stage canvas')[arguments[0]];
     const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext('2d', { willReadFrequently: true });

@@ -37,7 +37,7 @@ class View {
   take(place) {
     const layer = layerData(this.network);
     const group = layer.preferred[layer.here().unitAt[place]];
-    if (state.group === null && state.pinned === null && group >= 0) choose({ group, preview: null });
+    if (state.group === null && state.pinned === null && group >= 0 && !differing()) choose({ group, preview: null });
     else pin(place);
   }
 

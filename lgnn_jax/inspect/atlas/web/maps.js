@@ -23,7 +23,9 @@ function scaleOf(kind, low, high) {
 }
 
 /** What the squares are coloured by: values for each network, one scale for both, and words. */
-function shown() {
+const shown = () => (differing() ? difference(sideBySide()) : sideBySide());
+
+function sideBySide() {
   const layers = atlas.networks.map((_, n) => layerData(n));
   const units = compared();
   if (units !== null) {

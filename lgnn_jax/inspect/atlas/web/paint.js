@@ -64,9 +64,9 @@ function panel() {
   const text = byId("panel-text");
   if (units !== null) {
     const kept = sameFilters(units, state.pinned);
-    const opens = compared() === null && atlas.networks.some((_, n) => layerData(n).preferred[units[n]] >= 0);
+    const opens = compared() === null && !differing() && atlas.networks.some((_, n) => layerData(n).preferred[units[n]] >= 0);
     const what = kept ? "kept until Escape or another click" : opens ? `click or Enter opens its ${oneClass}` : "click or Enter keeps it";
-    const places = new Set(units.map((unit, n) => layerData(n).here().placeAt[unit]));
+    const places = new Set(units.map((unit, n) => placeOf(n, unit)));
     title.textContent = capital(numbered(units));
     text.textContent = `${capital(places.size === 1 ? `${where([...places][0])}; ${what}` : what)}.`;
   } else if (state.group !== null) {
@@ -108,7 +108,7 @@ function back() {
 /** Lays the filters of the whole page out in another order; filters that were kept stay kept. */
 function lay(order) {
   state.order = order;
-  Object.assign(state, { preview: null, region: null, cursor: state.pinned ? layerData(0).here().placeAt[state.pinned[0]] : 0 });
+  Object.assign(state, { preview: null, region: null, cursor: state.pinned ? placeOf(0, state.pinned[0]) : 0 });
   views.forEach((view) => view.open());
   metrics();
   told();

@@ -31,7 +31,7 @@ class Side {
 
   paintFilter(unit, apart) {
     const layer = layerData(this.network);
-    const place = layer.here().placeAt[unit];
+    const place = placeOf(this.network, unit);
     const words = { visualisation: "An image made to activate it", weights: "Its weights as an image", images: "The test image that activates it most" };
     const silent = layer.dead.has(unit) || layer.constant.has(unit);
     draw(this.picture, (c) => (silent ? cross(c, 0, 0, 88, layer.dead.has(unit)) : layer.pictures.draw(c, unit, 0, 0, 88, 88)));
@@ -55,7 +55,7 @@ class Side {
     const show = (slots, units) =>
       slots.forEach((slot, i) => slot.show(layer, units[i], Number.isNaN(values[units[i]]) ? "–" : number(values[units[i]] ?? NaN)));
     show(this.neighbours, best(values, 5, unit));
-    show(this.beside, beside(place).map((other) => layer.here().unitAt[other]));
+    show(this.beside, beside(place).map((other) => filtersAt(other)[this.network]));
   }
 
   paintClasses(layer, unit) {

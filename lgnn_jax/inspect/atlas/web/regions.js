@@ -67,7 +67,7 @@ function heart(network, members) {
 function outlines(network) {
   if (state.region) return state.region.network === network ? [state.region] : [];
   if (state.group === null) {
-    if (compared() !== null) return [];
+    if (compared() !== null || differing()) return [];
     const marks = landmarks(network)
       .filter(({ members }) => members.length > 1)
       .map(({ group, members }) => ({ members, name: groupName(group) }));
