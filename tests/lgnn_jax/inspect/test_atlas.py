@@ -664,9 +664,15 @@ def test_one_control_lays_all_filters_out_in_the_other_order(both_orders):
         scored = inspect.region_scores(
             labels, GRIDS["second"], alive=~np.isnan(t[0, order]), key=jax.random.key(0)
         )
-        told = all_of(browser, "#panel-networks .side")[n].text
-        low, high = (round(bound) for bound in (scored.count.low, scored.count.high))
-        assert f"{scored.count.value:.0f} regions; by chance {low}" in told and str(high) in told
+        told = " ".join(all_of(browser, "#panel-networks .side")[n].text.split())
+        for words, score, digits in (
+            ("{} region", scored.count, 0),
+            ("The largest has {} filter", scored.largest, 0),
+            ("In the mean {}", scored.mean, 1),
+        ):
+            value, *ends = (f"{x:.{digits}f}" for x in (score.value, score.low, score.high))
+            chance = " to ".join(dict.fromkeys(ends))
+            assert re.search(f"{words.format(value)}s?; by chance {chance}\\.", told), (told, score)
     pick(browser, "layer", "first")  # Without another order.
     assert cells_of(browser, 0) == list(range(8))
     assert "no other order" in all_of(browser, ".network")[0].text
