@@ -98,8 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         "--permutations",
         metavar="N",
         type=int,
-        default=1000,
-        help="of the metrics' nulls (default: %(default)s)",
+        help="of the metrics' nulls (default: 1000, fewer for large layers)",
     )
     add("--title", default="Atlas of a network", help="the page's heading")
     add("--traceback", action="store_true", help="show where an error comes from")
