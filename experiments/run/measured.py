@@ -82,10 +82,9 @@ def in_order(
     superclass_of: tuple[int, ...],
 ) -> dict[str, Any]:
     """What :func:`compact` keeps of the layers of ``orders``, with their units in these."""
-    moved = {path: (layers[path][0], layers[path][1][..., order]) for path, order in orders.items()}
-    seen = {path: statistics[path].reordered(order) for path, order in orders.items() if path in statistics}
+    moved = {path: layers[path] for path in orders}
     # What an order does not change, and what no table asks for, is left out: summaries are small.
-    return compact(measure(moved, seen, superclass_of), _OF_ORDER, scalars=False)
+    return compact(measure(moved, statistics, superclass_of, orders=orders), _OF_ORDER, scalars=False)
 
 
 def _fitted(grid: Grid, kernel: np.ndarray) -> dict[str, Any]:
@@ -126,6 +125,8 @@ def measure(
     statistics: Mapping[str, ResponseStatistics],
     superclass_of: tuple[int, ...],
     progress: Callable[[int, int], object] | None = None,
+    *,
+    orders: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, Any]:
     """Every metric of every layer, with its null; a metric that is not defined for a layer says why.
 
@@ -134,12 +135,15 @@ def measure(
       statistics: Of the responses, by path; a layer without them is measured by its weights alone.
       superclass_of: The group of every class; empty where there are none.
       progress: Called with numbers of layers, done and in all.
+      orders: By path another order of the units; layers without one are as they are.
     """
     scores: dict[str, Any] = {}
     for done, (name, (grid, kernel)) in enumerate(layers.items()):
         if progress is not None:
             progress(done, len(layers))
-        values = inspect.measure(grid, kernel, statistics.get(name), superclass_of=superclass_of)
+        values = inspect.measure(
+            grid, kernel, statistics.get(name), superclass_of=superclass_of, order=(orders or {}).get(name)
+        )
         with_null = {metric for metric in values if topography.METRICS[metric].kind == "score"}
         scores[name] = {
             "grid": grid.shape,

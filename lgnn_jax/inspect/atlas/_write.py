@@ -46,6 +46,7 @@ def write(
     top: int = 9,
     threshold: float = 5.0,
     title: str = "Atlas of a network",
+    same_units: bool = False,
     key: jax.Array | None = None,
     progress: Progress | None = None,
 ) -> None:
@@ -77,6 +78,8 @@ def write(
       top: Most activating images to show of each unit, positive.
       threshold: A unit responds to a class if its t is larger; regions are connected units that do.
       title: The page's heading.
+      same_units: Whether unit k is the same in both networks, as in two that were trained from one start; the page
+        shows their difference then too.
       key: A PRNG key for nulls and visualisation; None for ``jax.random.key(0)``.
       progress: Called as ``progress(what, done, total)`` with a few words on what is done now and parts of the
         whole work.
@@ -140,6 +143,7 @@ def write(
         superclass_of=superclass_of,
         threshold=threshold,
         title=title,
+        same_units=same_units,
     )
     report.part("the page", 1)(1, 1)
 

@@ -669,6 +669,95 @@ def test_the_first_view_is_a_map_of_regions_that_lead_to_their_class(browser):
     assert all_of(browser, "#panel-title")[0].text == names[0]
 
 
+@pytest.fixture
+def over_training(driver, tmp_path):
+    """A page of a network at three steps of its training, and the network."""
+    steps = [network("LGNN", seed) for seed in (0, 3, 5)]
+    net, images = steps[2]
+    last = [dataclasses.replace(layer, scores={"order": SCORE | {"value": 0.9}}) for layer in net.layers]
+    earlier = {"epoch 0": steps[0][0].layers, "epoch 10": steps[1][0].layers}
+    net = dataclasses.replace(net, layers=last, earlier=earlier, at="epoch 50")
+    page = tmp_path / "steps.html"
+    atlas.write_page(page, [net], images=images, class_names=NAMES, threshold=1.0)
+    sized(driver, 1280, 800)
+    driver.get(page.as_uri())
+    yield driver, page, net
+    assert driver.get_log("browser") == []
+
+
+def test_a_slider_goes_through_training(over_training):
+    from selenium.webdriver import Keys
+
+    browser, page, net = over_training
+    data = blocks(page)
+    assert data["atlas"]["steps"] == ["epoch 0", "epoch 10", "epoch 50"]
+    for name, layers in (("-0", net.earlier["epoch 0"]), ("-1", net.earlier["epoch 10"]), ("", net.layers)):
+        means = unpack(data[f"layer-0-1{name}"]["means"])[:3]
+        np.testing.assert_allclose(means, layers[1].class_means, atol=1e-3)
+    pick(browser, "layer", "second")
+    slider, shown = all_of(browser, "#step")[0], []
+    for step in ("epoch 50", "epoch 10", "epoch 0"):
+        assert slider.get_attribute("aria-valuetext") == all_of(browser, "#step-name")[0].text == step
+        shown.append(pixels(browser)[0])
+        assert ("0.90, more than" if step == "epoch 50" else "0.40, more than") in all_of(
+            browser, "#metrics"
+        )[0].text
+        slider.send_keys(Keys.ARROW_LEFT)
+    assert len(set(shown)) == 3
+    course = all_of(browser, "#metrics [aria-label='order over training']")
+    assert len(course) == 1 and len(course[0].find_elements("css selector", "circle")) == 3
+
+
+def test_steps_of_training_fit_each_other(tmp_path):
+    (net, images), (other, _) = network("one", 0), network("two", 1)
+    more = dataclasses.replace(net, earlier={"epoch 1": net.layers})
+    for networks, words in (
+        ([more, other], "same steps of training .* got \\['epoch 1', 'the end'\\] and \\['the end'\\]"),
+        ([dataclasses.replace(more, earlier={"epoch 1": net.layers[:1]})], "same layers .* at 'epoch 1'"),
+        ([dataclasses.replace(more, at="epoch 1")], "'epoch 1' of 'one' is both"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            atlas.write_page(tmp_path / "atlas.html", networks, images=images, class_names=NAMES)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_difference_of_networks_of_one_start_is_shown_filter_by_filter(driver, tmp_path):
+    made = [network(title, seed) for seed, title in enumerate(("baseline", "LGNN"))]
+    networks, images = [arranged(net, seed + 3) for seed, (net, _) in enumerate(made)], made[0][1]
+    page = tmp_path / "difference.html"
+    options = {"images": images, "class_names": NAMES, "threshold": 1.0}
+    atlas.write_page(page, networks, same_units=True, **options)
+    sized(driver, 1280, 800)
+    driver.get(page.as_uri())
+    pick(driver, "layer", "second")
+    pick(driver, "order", "arranged")
+    pick(driver, "compare", "difference")
+    grids = [view for view in all_of(driver, ".network") if view.is_displayed()]
+    assert len(grids) == 1 and "LGNN" in grids[0].text
+    cells = grids[0].find_elements("css selector", "[role=gridcell]")
+    order = networks[1].layers[1].order
+    assert [int(cell.get_attribute("data-unit")) for cell in cells] == order.tolist()
+    means = [net.layers[1].class_means for net in networks]
+    with np.errstate(invalid="ignore"):
+        wanted = [np.corrcoef(means[0][:, unit], means[1][:, unit])[0, 1] for unit in range(12)]
+    found = np.array(script(driver, "return [...shown().values[1]]"), float)
+    np.testing.assert_allclose(found, wanted, atol=0.02)
+    assert np.isnan(found[3])  # Constant.
+    choose(driver, "group", NAMES[1])
+    found = np.array(script(driver, "return [...shown().values[1]]"), float)
+    np.testing.assert_allclose(found, means[1][1] - means[0][1], atol=1e-3)
+    cells[2].click()  # Keeps the filter at this place, the same in both networks.
+    assert f"Filter {order[2]}" == all_of(driver, "#panel-title")[0].text
+    pick(driver, "compare", "side by side")
+    assert all(view.is_displayed() for view in all_of(driver, ".network"))
+    assert driver.get_log("browser") == []
+    with pytest.raises(ValueError, match="same_units is of two networks"):
+        atlas.write_page(page, networks[:1], same_units=True, **options)
+    atlas.write_page(page, networks, **options)
+    driver.get(page.as_uri())
+    assert all_of(driver, "#compare")[0].get_attribute("hidden")
+
+
 PIXEL = """
     const canvas = document.querySelectorAll('.stage canvas')[arguments[0]];
     const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext('2d', { willReadFrequently: true });
