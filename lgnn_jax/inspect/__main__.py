@@ -100,6 +100,11 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         help="of the metrics' nulls (default: 1000, fewer for large layers)",
     )
+    add(
+        "--same-units",
+        action="store_true",
+        help="unit k is the same in both networks: show their difference",
+    )
     add("--title", default="Atlas of a network", help="the page's heading")
     add("--traceback", action="store_true", help="show where an error comes from")
     return parser
@@ -141,6 +146,7 @@ def _write(options: Any) -> None:
             top=options.top,
             threshold=options.threshold,
             title=options.title,
+            same_units=options.same_units,
             progress=line,
         )
 
