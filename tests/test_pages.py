@@ -12,6 +12,7 @@ import pytest
 from lgnn_jax import topography
 from tests.pages import PAGES, ROOT, anchors, blocks, is_file, links, name, prose, run
 
+LONG = {"CHANGELOG.md", "docs/look_inside.md"}  # Sentences of whose own time.
 ALL = pytest.mark.parametrize("page", PAGES, ids=name)
 # Run by tests that say more of them.
 ELSEWHERE = {
@@ -51,6 +52,16 @@ def test_lines_are_short(page):
         if len(line) > 100 and not line.lstrip().startswith(("|", "![", "- [![", *commands))
     ]
     assert not long
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if name(page) not in LONG], ids=name)
+def test_sentences_are_short(page):
+    """Of at most 25 words, where code counts as one and a colon or semicolon ends a sentence."""
+    text = re.sub(r"`[^`]*`", "code", re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", prose(page)))
+    for paragraph in re.split(r"\n\s*\n|\n(?=\s*[-*] |\d+\. |[|#])", text):
+        if not paragraph.lstrip().startswith(("|", "#", "!", ":::")):
+            for sentence in re.split(r"(?<=[.:;?!])\*{0,2}\s+", paragraph):
+                assert len(re.findall(r"\w\S*", sentence)) <= 25, sentence
 
 
 @ALL
