@@ -105,6 +105,7 @@ def write(
     given = _networks(networks)
     names = [str(name) for name in class_names]
     labels = check_labels(labels, len(names))
+    images = images if hasattr(images, "shape") else np.asarray(images)
     as_shown(images[:1])
     if len(images) != len(labels):
         raise ValueError(f"There are {len(images)} images and {len(labels)} labels.")

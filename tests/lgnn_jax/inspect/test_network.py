@@ -299,6 +299,23 @@ def test_one_call_writes_the_page(case, tmp_path):
     assert ("layers left out" in dict(about["facts"])) == bool(case.left_out)
 
 
+def test_what_is_left_out_is_told_once_where_it_is_asked_for(tmp_path):
+    network = of_function().network
+    options = dict(class_names=NAMES, arranged=False, permutations=20)
+    with pytest.warns(UserWarning, match=r"'scale' \(it has shape \(8,\)") as told:
+        atlas.write(tmp_path / "atlas.html", network, BYTES, LABELS, **options)
+    assert len(told) == 1 and told[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        network.activations()(BYTES)
+    network = of_function().network
+    with pytest.warns(UserWarning, match="'scale'") as told:
+        network.activations()(BYTES)
+    assert told[0].filename == __file__
+    with pytest.raises(ValueError, match="'scale' must be run once and give one array, but it has shape"):
+        network.activations(["scale"])(BYTES)
+
+
 def test_kernels_of_all_frameworks_are_the_layers_own(case):
     """Cosines on the page are of filters, whatever their axis."""
     for layer in case.network.layers(case.images):
