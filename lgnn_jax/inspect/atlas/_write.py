@@ -15,6 +15,7 @@ from lgnn_jax.inspect._arrange import orders_of
 from lgnn_jax.inspect._checks import check_labels, positive
 from lgnn_jax.inspect._feature_vis import FeatureVisualisation, Setting
 from lgnn_jax.inspect._feature_vis import visualise as visualised
+from lgnn_jax.inspect._feature_vis._network import Network as check_canvas
 from lgnn_jax.inspect._measure import measure_both
 from lgnn_jax.inspect._network._network import Layer, Network, as_shown
 from lgnn_jax.inspect._regions import per_class_accuracy
@@ -132,6 +133,9 @@ def write(
         _Look(network, network.layers(images), title)
         for network, title in zip(given, _titles(given), strict=True)
     ]
+    if visualise is not None:
+        for look in looks:  # Before minutes of work: that it runs, and takes the canvases.
+            check_canvas(look.network.activations(), look.layers[0].path, _shape(images), visualise)
     report = _Report(progress, sum(work.steps(look) for look in looks))
     for look in looks:
         look.network.warn(look.network.left_out(images), 3)
@@ -272,13 +276,12 @@ class _Work:
         """What activates the layer's units most, where that was asked for."""
         if self.visualise is None:
             return None
-        height, width, channels = np.shape(self.images[:1])[1:]
         return visualised(
             look.network.activations([x.path]),
             x.path,
             key=self.key,
             setting=self.visualise,
-            shape=(height, width, channels),
+            shape=_shape(self.images),
             images=self.images[self.scored[:_EXCITING]],
             progress=report.part(f"{look.title}: visualisation of {x.path}", _VISUALISED),
         )
@@ -310,6 +313,12 @@ def _networks(given: Any) -> list[Network]:
     if len(networks) not in (1, 2):
         raise ValueError(f"The page shows one network or two side by side, got {len(networks)}.")
     return networks
+
+
+def _shape(images: Any) -> tuple[int, int, int]:
+    """Height, width and channels."""
+    height, width, channels = np.shape(images[:1])[1:]
+    return height, width, channels
 
 
 def _titles(networks: list[Network]) -> list[str]:

@@ -121,8 +121,8 @@ def mobilenet():
     eqx = pytest.importorskip("equinox")
     model, state = public.equinox_mobilenet(jax.random.key(0))
     arrays, rest = eqx.partition((model, state), eqx.is_inexact_array)
-    model, state = eqx.combine(public.drawn(arrays), rest)
-    model = eqx.nn.inference_mode(model)
+    as_trained, state = eqx.combine(public.drawn(arrays), rest)
+    model = eqx.nn.inference_mode(as_trained)
     expected = {}
 
     def keep(path, x):
@@ -137,7 +137,7 @@ def mobilenet():
             x = x + keep(f"blocks/{at}/project", block.project(jax.nn.relu6(y)))
         expected.setdefault("logits", []).append(np.asarray(model.head(x.mean((1, 2)))))
     expected = {path: np.stack(values) for path, values in expected.items()}
-    return Case(inspect.equinox(model, state, preprocess=normalise), expected, expected.pop("logits"))
+    return Case(inspect.equinox(as_trained, state, preprocess=normalise), expected, expected.pop("logits"))
 
 
 def convnext():

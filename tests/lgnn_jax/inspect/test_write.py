@@ -13,7 +13,17 @@ import pytest
 from PIL import Image
 
 from lgnn_jax import Grid, topography
-from lgnn_jax.inspect import Setting, accumulate, arrange, atlas, function, linen, linen_responses, measure
+from lgnn_jax.inspect import (
+    SMALL,
+    Setting,
+    accumulate,
+    arrange,
+    atlas,
+    function,
+    linen,
+    linen_responses,
+    measure,
+)
 from lgnn_jax.inspect import _split as split
 from lgnn_jax.inspect._measure import measure_both
 from tests.lgnn_jax.inspect.public_networks import drawn
@@ -107,6 +117,19 @@ def test_visualisation_is_of_the_network_and_its_preprocessing(tmp_path):
     sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(found["pictures"]["data"]))).convert("L"))
     first, second = np.split(np.float32(sheet), 2, found["pictures"]["columns"] - 1)
     assert first.mean() + 60 < second.mean()
+
+
+def test_a_network_of_one_size_is_told_of_at_once(tmp_path):
+    net = nn.Sequential([nn.Conv(4, (3, 3)), lambda x: x.reshape(len(x), -1), nn.Dense(3)])
+    network = linen(net, net.init(jax.random.key(0), np.zeros((1, 8, 8, 3))))
+    told = []
+    with pytest.raises(ValueError, match="takes images of 8x8 but not the canvas of 12x12"):
+        larger = dataclasses.replace(SMALL, scales=(1.5,))
+        written(tmp_path, network, visualise=larger, progress=lambda *at: told.append(at))
+    assert not told
+    setting = dataclasses.replace(SMALL, scales=(1.0,), steps=2)
+    found = written(tmp_path, network, visualise=setting, arranged=False)
+    assert found["layer-0-0"]["pictures"]["source"] == "visualisation"
 
 
 @pytest.mark.parametrize("counts, fit", [([2, 3, 4], [0, 1, 2]), ([5, 9, 2], [2, 4, 0])])
