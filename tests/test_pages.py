@@ -105,10 +105,8 @@ def cells(text):
     """The cells of a source in the percent format: whether they are code, and their text."""
     for head, body in re.findall(r"^# %%([^\n]*)\n(.*?)(?=^# %%|\Z)", text, re.DOTALL | re.MULTILINE):
         is_code = "[markdown]" not in head
-        yield (
-            is_code,
-            body.strip("\n") if is_code else re.sub(r"^# ?", "", body, flags=re.MULTILINE).strip("\n"),
-        )
+        commented = "^# (?=%)" if is_code else "^# ?"  # Magic commands, and all of the prose.
+        yield is_code, re.sub(commented, "", body, flags=re.MULTILINE).strip("\n")
 
 
 @pytest.mark.parametrize("source", sorted(ROOT.glob("docs/notebooks/*.py")), ids=lambda source: source.stem)
