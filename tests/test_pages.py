@@ -129,3 +129,10 @@ def test_every_notebook_is_in_the_index_and_the_navigation():
     index, site = ((ROOT / file).read_text() for file in ("docs/notebooks/index.md", "mkdocs.yml"))
     for source in ROOT.glob("docs/notebooks/*.py"):
         assert f"({source.stem}.ipynb)" in index and f"- notebooks/{source.stem}.md\n" in site
+
+
+def test_the_table_of_metrics_has_them_all():
+    rows = re.findall(
+        r"^\| `(.*?)` +\| (\w+) +\| (.*?) +\|$", (ROOT / "docs/api/topography.md").read_text(), re.M
+    )
+    assert rows == [(key, metric.kind, metric.meaning) for key, metric in topography.METRICS.items()]
