@@ -15,7 +15,9 @@ from tests.pages import PAGES, ROOT, anchors, blocks, is_file, links, name, pros
 LONG = {"CHANGELOG.md", "docs/look_inside.md"}  # Sentences of whose own time.
 ALL = pytest.mark.parametrize("page", PAGES, ids=name)
 # Run by tests that say more of them.
-ELSEWHERE = {"README.md", "docs/recipes.md", "docs/arrange.md", "docs/add_a_metric.md"}
+ELSEWHERE = {f"docs/{page}.md" for page in ("recipes", "arrange", "add_a_metric", "any_network")} | {
+    "README.md"
+}
 WITH_CODE = [
     page
     for page in PAGES
