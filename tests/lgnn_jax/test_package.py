@@ -80,3 +80,9 @@ def test_what_the_readme_points_to_is_there():
     links = re.findall(r"\]\(([^)#]+)\)", (ROOT / "README.md").read_text())
     local = [link for link in links if not link.startswith("http")]
     assert local and all((ROOT / link).exists() for link in local), local
+
+
+def test_the_version_is_the_same_everywhere():
+    citation, changes = ((ROOT / file).read_text() for file in ("CITATION.cff", "CHANGELOG.md"))
+    assert f"\nversion: {lgnn_jax.__version__}\n" in citation
+    assert re.findall(r"^## (\d\S*)", changes, re.MULTILINE)[0] == lgnn_jax.__version__
