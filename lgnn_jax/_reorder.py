@@ -65,6 +65,7 @@ def reorder(tree: Any, ties: Ties, orders: Mapping[Any, Any], *, check: bool = T
     leaves, structure = jax.tree.flatten(tree)
     names = _Names(ties, moves)
     matched = [names.find(name, leaf) for name, leaf in named]
+    names.check_whole(named)
     for at in chosen:
         if not any(member.path in matched for member in ties.groups[at].members):
             raise ValueError(
@@ -178,6 +179,24 @@ class _Names:
                 "cannot be reordered: start that optimizer anew on the reordered parameters."
             )
         return None
+
+    def check_whole(self, named: Sequence[tuple[str, Any]]) -> None:
+        """Raises ``ValueError`` for a leaf beside those that were traced with an axis as long as units that move.
+
+        It is beside them in a container that has them all, as the layers of a deeper network have those of another.
+        """
+        paths = list(self._shapes)
+        lengths = {units for rows in self._moves.values() for _, units, _ in rows}
+        within = "params/" if self._short else ""
+        for prefix in _prefixes([name for name, _ in named], paths):
+            for name, leaf in named:
+                beside = name.startswith(prefix + within) and name.removeprefix(prefix) not in self._shapes
+                if beside and lengths & set(np.shape(leaf)) and math.prod(np.shape(leaf)) > 1:
+                    raise ValueError(
+                        f"{name!r} was not traced, is beside what was, and has an axis as long as units that are "
+                        "to be permuted, so the ties may be those of another network. Trace the network that "
+                        "has it, or take that leaf out."
+                    )
 
     def _called(self, parts: Sequence[str]) -> list[str]:
         """The paths in the ties of what is called so, with or without its collection."""
@@ -302,16 +321,21 @@ def _check(ties: Ties, names: Sequence[str], old: Sequence[Any], new: Sequence[A
 
 def _copy(names: Sequence[str], paths: Sequence[str]) -> list[int] | None:
     """The positions of all leaves that were traced, below the shortest path that has them all."""
+    whole = _prefixes(names, paths)
+    if not whole:
+        return None
+    found = whole[min(whole, key=lambda prefix: prefix.count("/"))]
+    return [found[path] for path in paths]
+
+
+def _prefixes(names: Sequence[str], paths: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Where all leaves that were traced are: by what comes before their paths, their positions."""
     by_prefix: dict[str, dict[str, int]] = {}
     for path in paths:
         for at, name in enumerate(names):
             if name == path or name.endswith("/" + path):
                 by_prefix.setdefault(name.removesuffix(path), {})[path] = at
-    whole = [prefix for prefix, found in by_prefix.items() if len(found) == len(paths)]
-    if not whole:
-        return None
-    found = by_prefix[min(whole, key=lambda prefix: prefix.count("/"))]
-    return [found[path] for path in paths]
+    return {prefix: found for prefix, found in by_prefix.items() if len(found) == len(paths)}
 
 
 def _drawn(inputs: Any) -> Any:

@@ -24,6 +24,7 @@ _log = logging.getLogger("experiments")
 
 Case = tuple[str, np.ndarray, Grid]
 Method = Callable[[np.ndarray, Grid], np.ndarray]
+_GROUP = 9  # Positions that FLAS assigns at once.
 _PLANTED = [Grid((16, 8)), Grid((16, 8), wrap=True), Grid((64,)), Grid((64,), wrap=True), Grid((8, 4, 4))]
 
 
@@ -52,6 +53,7 @@ def arrange_command(similarities: tuple[pathlib.Path, ...], keys: str | None, mo
         best = max(value for value, _ in found.values())
         cells = [f"{found[m][0] / best:.2%}, {found[m][1]:.2g} s" if m in found else "-" for m in names]
         rows.append([name, f"{grid.size}{' torus' * grid.wrap}", *cells])
+        _log.info(", ".join(f"{method} {cell}" for method, cell in zip(names, cells, strict=True)))
     print(f"{machine()}; compiling left out", "", *table(["of", "grid", *names], rows), sep="\n")
 
 
@@ -148,6 +150,23 @@ def linear_assignment_sorting(similarity: np.ndarray, grid: Grid) -> np.ndarray:
     return order
 
 
+def fast_linear_assignment_sorting(similarity: np.ndarray, grid: Grid) -> np.ndarray:
+    """The same authors' faster way: small groups of near positions are assigned anew, one group at a time."""
+    draw, units, mode = np.random.default_rng(0), vectors(similarity), "wrap" if grid.wrap else "mirror"
+    order, radius = draw.permutation(grid.units), max(grid.shape) / 2
+    apart = distances(grid)
+    while radius >= 1:
+        widths = [max(1, min(2 * int(radius) + 1, n)) for n in grid.shape]
+        target = ndimage.uniform_filter(units[order].reshape(*grid.shape, -1), (*widths, 1), mode=mode)
+        target = target.reshape(grid.units, -1)
+        for centre in draw.integers(0, grid.units, 2 * grid.units):
+            group = draw.permutation(np.flatnonzero(apart[centre] <= max(radius, 1.5)))[:_GROUP]
+            cost = cdist(target[group], units[order[group]], "sqeuclidean")
+            order[group] = order[group[assigned(cost)]]
+        radius *= 0.95
+    return order
+
+
 def swaps(similarity: np.ndarray, grid: Grid) -> np.ndarray:
     """TDANN's way: exchange two random units where that helps, 500 tries a unit, from a random order."""
     draw, kernel = np.random.default_rng(0), near(grid)
@@ -206,6 +225,7 @@ METHODS: dict[str, Method] = {
     "FAQ": faq,
     "2opt": two_opt,
     "LAS": linear_assignment_sorting,
+    "FLAS": fast_linear_assignment_sorting,
     "swaps": swaps,
     "SOM": som,
     "PCA": pca,
@@ -215,4 +235,6 @@ METHODS: dict[str, Method] = {
 
 def suits(method: str, grid: Grid) -> bool:
     """Whether a method is tried on so many units: SciPy's two take minutes beyond."""
-    return grid.units <= {"FAQ": 256, "2opt": 64, "LAS": 512, "swaps": 512, "t-SNE": 512}.get(method, 10**9)
+    return grid.units <= {"FAQ": 256, "2opt": 64, "LAS": 512, "FLAS": 512, "swaps": 512, "t-SNE": 512}.get(
+        method, 10**9
+    )

@@ -50,12 +50,13 @@ def main(
 ) -> None:
     """Shows how organised the layers of a finished RUN are, beside those of a BASELINE run of another variant.
 
-    Writes atlas.html, a page to explore every layer, to be opened in a browser; fig1.png (first-layer
-    filters), fig2.png (how three filters of a layer resemble all others, and what excites those around
-    them most), fig3.png (responses to three classes over the grid, outlined the units whose t for the
-    class is above 5, and two such regions enlarged), feature_vis.png (what excites each filter of the
-    layer most), top_images.png (the nine test pictures that excite each filter of RUN most), table3.md
-    (magnitudes) and topography.md and .json (metrics on weights and on responses to the test pictures,
+    Writes atlas.html, a page to explore every layer, to be opened in a browser; preferences.png (which class
+    every unit of a layer prefers, as trained and arranged); fig1.png (first-layer filters), fig2.png (how
+    three filters of a layer resemble all others, and what excites those around them most), fig3.png
+    (responses to three classes over the grid, outlined the units whose t for the class is above 5, and two
+    such regions enlarged), feature_vis.png (what excites each filter of the layer most), top_images.png (the
+    nine test pictures that excite each filter of RUN most), table3.md (magnitudes) and topography.md and
+    .json (metrics on weights and on responses to the test pictures, as trained,
     with what chance gives), and prints where. Figures and table are numbered as in the paper.
     """
     out = out or run / "inspect"

@@ -17,13 +17,14 @@ def write_atlas(
     networks: dict[str, Network],
     pictures: dict[str, dict[str, FeatureVisualisation]],
     scores: dict[str, dict[str, Any]],
+    arranged: dict[str, dict[str, Any]],
     data: datasets.Dataset,
 ) -> None:
-    """Writes the page; pictures and scores are by network and layer."""
-    atlas.write(
+    """Writes the page; pictures and scores, as trained and arranged, are by network and layer."""
+    atlas.write_page(
         path,
         [
-            atlas.Network(
+            atlas.Shown(
                 title,
                 [
                     atlas.layer(
@@ -33,6 +34,8 @@ def write_atlas(
                         found.responses[layer],
                         visualisation=pictures[title].get(layer),
                         scores=scores[title][layer]["metrics"],
+                        order=found.orders[layer],
+                        arranged_scores=arranged[title][layer]["metrics"],
                     )
                     for layer, (grid, kernel) in found.layers.items()
                 ],

@@ -54,11 +54,12 @@ class Shown:
 
 
 def draw(shown: Shown, data: datasets.Dataset, classes: dict[str, int], out: pathlib.Path) -> None:
-    """Figures 1 to 3, the pictures of the layer's filters, and its top images, as files."""
+    """Figures 1 to 3, what units prefer, the pictures of the layer's filters, and its top images, as files."""
     figures = {
         "fig1": _first_layer(shown.networks),
         "fig2": _similarities(shown),
         "fig3": _classes(shown, classes),
+        "preferences": _preferences(shown, data),
         "top_images": _top_images(shown, data),
     }
     if shown.pictures:
@@ -151,6 +152,18 @@ def _classes(shown: Shown, classes: dict[str, int]) -> Figure:
         f"{shown.name}; colour: mean response, outlined: t for the class above {_THRESHOLD:g}{legend}",
         fontsize=9,
     )
+    return figure
+
+
+def _preferences(shown: Shown, data: datasets.Dataset) -> Figure:
+    """Which superclass, or class where there are none, every unit prefers, as trained and arranged."""
+    names, groups = data.superclasses
+    panels = {}
+    for title, found in shown.networks.items():
+        t = found.responses[shown.path].selectivity(groups or None, constant="nan")
+        panels |= {f"{title}, as trained": t, f"{title}, arranged": t[:, found.orders[shown.path]]}
+    readable = [name.replace("_", " ") for name in names or data.class_names]
+    figure, _ = plots.preferred_classes({shown.name: panels}, dict.fromkeys(panels, shown.grid), readable)
     return figure
 
 

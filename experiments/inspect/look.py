@@ -18,6 +18,7 @@ from experiments.inspect.networks import (
     network,
     own_data,
     read_config,
+    with_orders,
     with_responses,
 )
 from experiments.inspect.pictures import SETTINGS, pictures
@@ -64,19 +65,27 @@ def look(
         }
         shown = _layer(layer, networks)
     scores: dict[str, Any] = {}
+    arranged: dict[str, Any] = {}
     seen: dict[str, Any] = {}
-    jobs = sum(2 + (len(found.layers) if setting != "none" else 0) for found in networks.values())
+    jobs = sum(4 + (len(found.layers) if setting != "none" else 0) for found in networks.values())
     with Reporter(jobs, jobs * PARTS) as progress:
         for title, found in networks.items():
             progress.begin(f"{title}: responses", title)
             networks[title] = with_responses(found, loaded, progress)
-            progress.begin(f"{title}: metrics", title)
-            scores[title] = measure(
-                found.layers,
-                networks[title].responses,
-                loaded.superclasses[1],
-                lambda done, total: progress.at(PARTS * done // total, f"layer {done + 1} of {total}"),
-            )
+            progress.begin(f"{title}: order", title)
+            networks[title] = with_orders(networks[title], loaded, progress)
+            for of, what, orders in (
+                (scores, "metrics", None),
+                (arranged, "metrics, arranged", networks[title].orders),
+            ):
+                progress.begin(f"{title}: {what}", title)
+                of[title] = measure(
+                    found.layers,
+                    networks[title].responses,
+                    loaded.superclasses[1],
+                    lambda done, total: progress.at(PARTS * done // total, f"layer {done + 1} of {total}"),
+                    orders=orders,
+                )
             seen[title] = {}
             for path in found.layers if setting != "none" else ():
                 progress.begin(f"{title}: pictures of {nets.layer_name(path)}", title)
@@ -87,7 +96,7 @@ def look(
     write_text(out / "table3.md", magnitude_table(networks))
     of_layer = {title: layers[shown] for title, layers in seen.items() if layers}
     draw(Shown(shown, networks, of_layer), loaded, chosen, out)
-    write_atlas(out / "atlas.html", networks, seen, scores, loaded)
+    write_atlas(out / "atlas.html", networks, seen, scores, arranged, loaded)
     return text
 
 

@@ -6,21 +6,20 @@ import dataclasses
 import json
 import logging
 import pathlib
-from collections.abc import Callable, Sequence
 
-import jax
 import numpy as np
 
 from experiments import data as datasets
 from experiments import nets
 from experiments.config import Run
+from experiments.nets import ordering
 from experiments.run import results
 from experiments.run.augment import normalise
 from experiments.run.progress import Reporter
 from experiments.run.results import CONFIG, SUMMARY
 from experiments.run.weights import convolutions, load_weights
-from lgnn_jax import Grid
-from lgnn_jax.inspect import Responses, ResponseStatistics, accumulate, linen_responses
+from lgnn_jax import Grid, inspect
+from lgnn_jax.inspect import ResponseStatistics, accumulate
 
 _log = logging.getLogger("experiments")
 
@@ -30,19 +29,19 @@ PARTS = 1000  # Of the work on a network, for the progress bar.
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A finished run: what it was, its weights by layer, and what its layers did on the test pictures.
-
-    ``look(layers)`` gives the responses of some layers to pictures in [0, 1].
-    """
+    """A finished run: what it was, its weights by layer, and what its layers did on the test pictures."""
 
     folder: pathlib.Path
     config: Run
     digest: str  # Of the weights.
     layers: dict[str, tuple[Grid, np.ndarray]]
-    look: Callable[[Sequence[str]], Responses]
+    seen: inspect.Network  # Of pictures in bytes or in [0, 1].
     accuracy: float  # Of the test pictures, in [0, 1].
     class_accuracy: np.ndarray  # Likewise, (classes,).
     responses: dict[str, ResponseStatistics] = dataclasses.field(default_factory=dict)
+    orders: dict[str, np.ndarray] = dataclasses.field(
+        default_factory=dict
+    )  # By responses to training pictures.
 
 
 def read_config(folder: pathlib.Path) -> Run:
@@ -103,10 +102,14 @@ def network(folder: pathlib.Path, config: Run, data: datasets.Dataset) -> Networ
     module = nets.build(config.net.name, data.classes, config.net.width)
     mean, deviation = (np.float32(values) for values in data.statistics())
 
-    def look(layers: Sequence[str]) -> Responses:
-        raw = linen_responses(module, variables, layers, train=False)
-        return lambda images: raw(normalise(255 * jax.numpy.asarray(images), mean, deviation))
-
+    layers = convolutions(config, variables["params"])
+    seen = inspect.linen(
+        module,
+        variables,
+        layers=layers,
+        preprocess=lambda images: normalise(255 * images, mean, deviation),
+        train=False,
+    )
     summary = results.read(folder)
     correct = results.correct(summary)
     counts = np.bincount(data.test_labels, minlength=data.classes)
@@ -114,8 +117,8 @@ def network(folder: pathlib.Path, config: Run, data: datasets.Dataset) -> Networ
         folder=folder,
         config=config,
         digest=summary["params_digest"],
-        layers=convolutions(config, variables["params"]),
-        look=look,
+        layers=layers,
+        seen=seen,
         accuracy=float(correct.mean()),
         class_accuracy=np.bincount(data.test_labels, correct, data.classes) / counts,
     )
@@ -123,9 +126,8 @@ def network(folder: pathlib.Path, config: Run, data: datasets.Dataset) -> Networ
 
 def with_responses(found: Network, data: datasets.Dataset, progress: Reporter) -> Network:
     """The same with the statistics of its layers on the test pictures."""
-    respond = found.look(list(found.layers))
     statistics = accumulate(
-        lambda images: respond(np.float32(images) / 255),
+        found.seen.activations(),
         data.test_images,
         data.test_labels,
         classes=data.classes,
@@ -133,3 +135,14 @@ def with_responses(found: Network, data: datasets.Dataset, progress: Reporter) -
         progress=lambda done, total: progress.at(PARTS * done // total, f"test pictures {done} of {total}"),
     )
     return dataclasses.replace(found, responses=statistics)
+
+
+def with_orders(found: Network, data: datasets.Dataset, progress: Reporter) -> Network:
+    """The same with an order of every layer's units, by their responses to some of the training pictures."""
+    chosen = np.random.default_rng(0).permutation(len(data.train_labels))[: ordering.FITTED_ON]
+    orders = inspect.arrange(
+        found.seen,
+        data.train_images[chosen],
+        progress=lambda done, total: progress.at(PARTS * done // total, "training pictures, then layers"),
+    )
+    return dataclasses.replace(found, orders=orders)

@@ -23,7 +23,7 @@ def pictures(found: Network, layer: str, setting: Setting, progress: Reporter) -
     file = _file(found, layer, setting)
     if not file.exists():
         made = visualise(
-            found.look([layer]),
+            found.seen.activations([layer]),
             layer,
             key=jax.random.key(0),
             setting=setting,

@@ -17,7 +17,7 @@ from experiments.nets import activations, ordering
 from experiments.run.augment import normalise
 from experiments.run.step import Images, PlacedData
 from experiments.run.weights import convolutions
-from lgnn_jax import Grid, fitted_score, topography
+from lgnn_jax import Grid, fitted_score, inspect, topography
 from lgnn_jax.inspect import ResponseStatistics, accumulate
 
 Layers = Mapping[str, tuple[Grid, np.ndarray]]
@@ -82,10 +82,9 @@ def in_order(
     superclass_of: tuple[int, ...],
 ) -> dict[str, Any]:
     """What :func:`compact` keeps of the layers of ``orders``, with their units in these."""
-    moved = {path: (layers[path][0], layers[path][1][..., order]) for path, order in orders.items()}
-    seen = {path: statistics[path].reordered(order) for path, order in orders.items() if path in statistics}
+    moved = {path: layers[path] for path in orders}
     # What an order does not change, and what no table asks for, is left out: summaries are small.
-    return compact(measure(moved, seen, superclass_of), _OF_ORDER, scalars=False)
+    return compact(measure(moved, statistics, superclass_of, orders=orders), _OF_ORDER, scalars=False)
 
 
 def _fitted(grid: Grid, kernel: np.ndarray) -> dict[str, Any]:
@@ -126,6 +125,8 @@ def measure(
     statistics: Mapping[str, ResponseStatistics],
     superclass_of: tuple[int, ...],
     progress: Callable[[int, int], object] | None = None,
+    *,
+    orders: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, Any]:
     """Every metric of every layer, with its null; a metric that is not defined for a layer says why.
 
@@ -134,17 +135,15 @@ def measure(
       statistics: Of the responses, by path; a layer without them is measured by its weights alone.
       superclass_of: The group of every class; empty where there are none.
       progress: Called with numbers of layers, done and in all.
+      orders: By path another order of the units; layers without one are as they are.
     """
     scores: dict[str, Any] = {}
     for done, (name, (grid, kernel)) in enumerate(layers.items()):
         if progress is not None:
             progress(done, len(layers))
-        given = _inputs(kernel, statistics.get(name), superclass_of)
-        values = {
-            metric: _defined(lambda f=entry, x=given[entry.of, entry.takes], g=grid: _plain(f, x(), g))
-            for metric, entry in topography.METRICS.items()
-            if (entry.of, entry.takes) in given
-        }
+        values = inspect.measure(
+            grid, kernel, statistics.get(name), superclass_of=superclass_of, order=(orders or {}).get(name)
+        )
         with_null = {metric for metric in values if topography.METRICS[metric].kind == "score"}
         scores[name] = {
             "grid": grid.shape,
@@ -152,47 +151,3 @@ def measure(
             **{metric: value for metric, value in values.items() if metric not in with_null},
         }
     return scores
-
-
-def _inputs(
-    kernel: np.ndarray, statistics: ResponseStatistics | None, superclass_of: tuple[int, ...]
-) -> dict[tuple[str, str], Callable[[], Any]]:
-    """What metrics are of and take, each computed once and when it is asked for."""
-    of_weights: dict[tuple[str, str], Callable[[], Any]] = {
-        ("weights", "kernel"): lambda: kernel,
-        ("weights", "similarity"): lambda: topography.cosines(kernel),
-    }
-    if statistics is None:
-        return of_weights
-
-    def selectivity(groups: tuple[int, ...] | None = None) -> np.ndarray:
-        # A constant unit, which prefers no class, has a t of 0; they are counted.
-        return np.where(statistics.constant, 0, statistics.selectivity(groups, constant="nan"))
-
-    inputs = of_weights | {
-        ("responses", "similarity"): lambda: statistics.similarity,
-        ("responses", "covariance"): lambda: statistics.live_covariance,
-        ("responses", "class means"): lambda: statistics.class_means,
-        ("responses", "selectivity"): selectivity,
-    }
-    if superclass_of:
-        inputs["responses", "superclass selectivity"] = lambda: selectivity(superclass_of)
-    return {name: functools.cache(compute) for name, compute in inputs.items()}
-
-
-def _plain(metric: topography.Metric, given: Any, grid: Grid) -> Any:
-    """What a metric gives, as plain values for JSON."""
-    found = metric(given, grid, key=jax.random.key(0))
-    if metric.kind == "score":
-        return found.summary()
-    if metric.kind == "curve":
-        return found.summary() | {"smoothness": _defined(lambda: topography.smoothness(1 - found.mean))}
-    return found._asdict() if hasattr(found, "_asdict") else found
-
-
-def _defined(compute: Callable[[], Any]) -> Any:
-    """What ``compute`` gives, or why it is not defined."""
-    try:
-        return compute()
-    except ValueError as error:
-        return {"undefined": str(error)}

@@ -32,9 +32,15 @@ from experiments.run.claim import claim
 from experiments.run.measured import responses
 from experiments.run.step import PlacedData
 from experiments.run.weights import WEIGHTS, convolutions, load_weights
-from experiments.study.regions import NONE, members, preferred, regions
 from lgnn_jax import Grid, Ties, distances
-from lgnn_jax.inspect import ResponseStatistics, ablate, linear_probe
+from lgnn_jax.inspect import (
+    ResponseStatistics,
+    ablate,
+    label_regions,
+    linear_probe,
+    preferred,
+    region_scores,
+)
 
 CLAIMS = "claims.json"
 VERSION = 1  # Of what is measured: another one is measured anew.
@@ -221,14 +227,15 @@ def preferences(of: Subject) -> Claims:
     found: Claims = {}
     for path in of.orders[NATIVE]:
         labels = _preferred(of, path)
-        if (labels == NONE).all():
+        if (labels < 0).all():
             continue
         found[path] = {
             name: {
                 what: {"value": score.value, "null_low": score.low, "null_high": score.high}
-                for what, score in regions(labels[orders[path]], of.grids[path])._asdict().items()
+                for what, score in (("count", scores.count), ("largest", scores.largest))
             }
             for name, orders in of.orders.items()
+            for scores in [region_scores(labels[orders[path]], of.grids[path], key=jax.random.key(0))]
         }
     return found
 
@@ -258,8 +265,8 @@ def ablation(of: Subject) -> Claims:
     for name, orders in of.orders.items():
         order, changes = orders[of.last], []
         largest: dict[int, np.ndarray] = {}
-        for places in members(wanted[order], of.grids[of.last]):
-            largest.setdefault(int(wanted[order[places[0]]]), order[places])
+        for region in label_regions(wanted[order], of.grids[of.last]):
+            largest.setdefault(region.label, order[region.members])
         for group, gone in largest.items():
             result = ablate(
                 predict,

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import contextvars
-import functools
-import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lgnn_jax._tree import named_leaves
 from lgnn_jax.inspect._checks import filled, positive
 from lgnn_jax.inspect._marks import Marks, Seen
+from lgnn_jax.inspect._modules import Source, picked, told
+from lgnn_jax.inspect._network import _linen as linen
+from lgnn_jax.inspect._network import _nnx as nnx
 
 
 def linen_responses(
@@ -58,21 +57,7 @@ def linen_responses(
       >>> jax.tree.map(jnp.shape, responses(images))
       {'layers_0': (2, 5, 5, 8), 'layers_2': (2, 5, 5, 4)}
     """
-    import flax.linen as nn
-
-    if "params" not in variables:
-        raise ValueError(
-            f"variables must hold the collection 'params', as module.init gives; got {', '.join(variables)}."
-        )
-    tree = _Tree(variables["params"], variables)
-    chosen = tree.chosen(layers)
-
-    def see(variables: Any, images: jax.Array) -> Seen:
-        marks, seen = Marks(tree.normalises(_norms(nn))), Seen(tree.convolutions)
-        seen.run(_marked_linen(module, marks, call_kwargs, lambda output: None), variables, images)
-        return seen
-
-    return _responses(tree, chosen, layers is None, normalised, see, variables)
+    return _responses(linen.source(module, variables, call_kwargs), layers, normalised)
 
 
 def nnx_responses(
@@ -117,31 +102,7 @@ def nnx_responses(
       >>> jax.tree.map(jnp.shape, responses(jnp.ones((2, 5, 5, 3))))
       {'conv': (2, 5, 5, 8)}
     """
-    from flax import nnx
-
-    graph, state = nnx.split(model)
-    tree = _Tree(nnx.state(model, nnx.Param), state)
-    chosen = tree.chosen(layers)
-
-    def see(state: Any, images: jax.Array) -> Seen:
-        marks, seen = Marks(tree.normalises(_norms(nnx))), Seen(tree.convolutions)
-
-        def network(state: Any, images: jax.Array) -> None:
-            copy = nnx.merge(graph, state)
-            copy.eval()
-            for path, node in list(nnx.iter_graph(copy)):
-                if isinstance(node, nnx.Module) and callable(node):
-                    object.__setattr__(node, "__class__", _watched(type(node), "/".join(map(str, path))))
-            token = _MARKS.set(marks)
-            try:
-                copy(images) if call is None else call(copy, images)
-            finally:
-                _MARKS.reset(token)
-
-        seen.run(network, state, images)
-        return seen
-
-    return _responses(tree, chosen, layers is None, normalised, see, state)
+    return _responses(nnx.source(model, call), layers, normalised)
 
 
 def linen_ablated(
@@ -186,9 +147,7 @@ def linen_ablated(
       >>> predict(jnp.zeros(4)).tolist()  # Without its features it says the same to every image.
       [0, 0, 0, 0, 0]
     """
-    import flax.linen as nn
-
-    tree = _Tree(variables["params"], variables)
+    tree = linen.source(module, variables, call_kwargs)
     path = tree.chosen([layer])[layer]
     count = len(images)
     batch = min(positive("batch", batch), count)
@@ -213,8 +172,11 @@ def linen_ablated(
                 )
             return array * mask.astype(array.dtype).reshape((1,) * (array.ndim - 1) + mask.shape)
 
-        marks, seen = Marks(tree.normalises(_norms(nn))), Seen(tree.convolutions & {path}, ablate)
-        logits = seen.run(_marked_linen(module, marks, call_kwargs, logits_of), variables, images)
+        seen = Seen(tree.convolutions & {path}, ablate)
+        network = linen.marked(module, Marks(tree.normalises), call_kwargs)
+        logits = seen.run(
+            lambda variables, images: logits_of(network(variables, images)), variables, images
+        )
         calls = seen.calls.get(path, [])
         if not calls:
             raise ValueError(f"The network did not run {layer!r}, so there is nothing to ablate.")
@@ -237,162 +199,25 @@ def linen_ablated(
     return predict
 
 
-# A collection of ours, so that nn.jit takes no trace from its cache that was made without marks.
-_MUTABLE = ("intermediates", "lgnn_jax")
-
-
-def _marked_linen(
-    module: Any, marks: Marks, options: dict[str, Any], output: Callable[[Any], Any]
-) -> Callable[[Any, Any], Any]:
-    """A function from variables and images to ``output`` of the network's, which marks its calls."""
-    import flax.linen as nn
-
-    options = {"mutable": _MUTABLE} | options
-
-    def watch(call, args, kwargs, context):
-        if context.method_name != "__call__":
-            return call(*args, **kwargs)
-        return marks.call("/".join(context.module.path), context.module, call, args, kwargs)
-
-    def network(variables: Any, images: Any) -> Any:
-        with nn.intercept_methods(watch):
-            found = module.apply(variables, images, **options)
-        return output(found[0] if options["mutable"] is not False else found)
-
-    return network
-
-
-_MARKS: contextvars.ContextVar[Marks | None] = contextvars.ContextVar("marks", default=None)
-
-
-@functools.cache
-def _watched(kind: type, path: str) -> type:
-    """A subclass of an NNX module's class whose calls are marked by its path.
-
-    NNX's transforms make modules anew and keep the class, so the path is within it.
-    """
-
-    def call(self, *args, **kwargs):
-        marks, plain = _MARKS.get(), functools.partial(kind.__call__, self)
-        return plain(*args, **kwargs) if marks is None else marks.call(path, self, plain, args, kwargs)
-
-    return type(kind)(kind.__name__, (kind,), {"__call__": call, "__module__": kind.__module__})
-
-
-def _norms(flax: Any) -> tuple[type, ...]:
-    """The normalisations of linen or NNX, which own nothing where they have neither scale nor bias."""
-    names = ("BatchNorm", "GroupNorm", "InstanceNorm", "LayerNorm", "RMSNorm")
-    return tuple(getattr(flax, name) for name in names if hasattr(flax, name))
-
-
-class _Tree:
-    """What a network's variables tell of its modules.
-
-    Args:
-      params: The parameters, whose modules are layers that may be asked for.
-      every: All variables; of linen by collection.
-    """
-
-    def __init__(self, params: Any, every: Any):
-        known, convolutions, stacked = set[str](), set[str](), set[str]()
-        named = named_leaves(params)
-        for name, leaf in named:
-            parts = name.split("/")[:-1]
-            known.update("/".join(parts[:end]) for end in range(1, len(parts) + 1))
-            if not parts:
-                known.add("")
-            if np.ndim(leaf) >= 4:
-                (convolutions if np.ndim(leaf) == 4 else stacked).add("/".join(parts))
-
-        def natural(name):  # conv_10 follows conv_9; text and numbers alternate.
-            return [int(part) if part.isdecimal() else part for part in re.split(r"([0-9]+)", name)]
-
-        self.known = sorted(known, key=natural)
-        # What holds layers, and a kernel or an embedding beside them, gives more than a convolution's output.
-        own = {name for name, _ in named}
-        self.blocks = convolutions & {
-            "/".join(parts[:end])
-            for parts in (name.split("/") for name, _ in named)
-            for end in range(len(parts) - 1)
-            if "/".join(parts[: end + 1]) not in own
-        }
-        self.convolutions, self.stacked = frozenset(convolutions - self.blocks), frozenset(stacked)
-        trees = every.values() if isinstance(every, Mapping) and "params" in every else [every]
-        self._shapes: dict[str, list[tuple[int, ...]]] = {}  # By path, those of all below it too.
-        for name, leaf in (named for tree in trees for named in named_leaves(tree)):
-            parts = name.split("/")[:-1]
-            for end in range(len(parts) + 1):
-                self._shapes.setdefault("/".join(parts[:end]), []).append(np.shape(leaf))
-
-    def chosen(self, layers: Iterable[str] | None) -> dict[str, str]:
-        """Paths by the names asked for."""
-        if isinstance(layers, str):
-            raise ValueError(f"layers must be a list of names, got the text {layers!r}.")
-        names = [x for x in self.known if x in self.convolutions] if layers is None else list(layers)
-        chosen = {name: name.removesuffix("/kernel") for name in names}
-        for name, path in chosen.items():
-            if path not in self.known:
-                raise ValueError(f"Unknown layer {name!r}. Known: {', '.join(self.known)}.")
-        if not chosen:
-            raise ValueError(f"No layer to look at: no convolution among {', '.join(self.known)}.")
-        return chosen
-
-    def normalises(self, norms: tuple[type, ...]) -> Callable[[str, Any, int], bool]:
-        """Whether a module is of ``norms``, or one of another library that holds numbers a unit alone."""
-
-        def decide(path: str, module: Any, units: int) -> bool:
-            shapes = set(self._shapes.get(path, ()))
-            return isinstance(module, norms) or (units,) in shapes and shapes <= {(units,), ()}
-
-        return decide
-
-
 def _responses(
-    tree: _Tree,
-    chosen: dict[str, str],
-    default: bool,
-    normalised: bool,
-    see: Callable[[Any, Any], Seen],
-    state: Any,
+    source: Source, layers: Iterable[str] | None, normalised: bool
 ) -> Callable[[Any], dict[str, jax.Array]]:
-    """The compiled function; with ``default`` what cannot be had is left out with a warning."""
+    """The compiled function; without ``layers`` what cannot be had is left out with a warning."""
+    chosen = source.chosen(layers)
     left_out, warned = dict[str, str](), list[bool]()
 
     @jax.jit
     def run(state: Any, images: jax.Array) -> dict[str, jax.Array]:
-        seen, found = see(state, images), {}
-        for name, path in chosen.items():
-            calls = seen.calls.get(path, [])
-            if len(calls) == 1 and not isinstance(calls[0], str):
-                found[name] = seen.readers.get(path, (path, calls[0]))[1] if normalised else calls[0]
-                continue
-            reasons = [call for call in calls if isinstance(call, str)]
-            reason = reasons[0] if reasons else f"it was run {len(calls)} times"
-            if not default:
-                raise ValueError(f"{name!r} must be run once and give one array, but {reason}.")
-            left_out[name] = reason
-        if default:  # Layers of a stack that a loop runs through have a dimension more.
-            left_out.update((path, "it holds other layers") for path in sorted(tree.blocks))
-            for path in sorted(tree.stacked & seen.calls.keys()):
-                left_out.update((path, call) for call in seen.calls[path] if isinstance(call, str))
-        if not found:
-            reasons = [
-                f"{name!r} must be run once and give one array, but {left_out[name]}" for name in chosen
-            ]
-            raise ValueError(f"No layer to look at: {'; '.join(reasons)}.")
+        found, lacking = picked(source, source.see(state, images), chosen, layers is None, normalised)
+        left_out.update(lacking)
         return found
 
     def responses(images: Any) -> dict[str, jax.Array]:
-        found = run(state, images)
+        found = run(source.state, images)
         if left_out and not warned:
             warned.append(True)
-            reasons = ", ".join(f"{name!r} ({reason})" for name, reason in left_out.items())
-            warnings.warn(
-                f"Layers left out, because a layer must be run once and give one array of its own: {reasons}. Name "
-                "the layers to look at by layers=.",
-                stacklevel=2,
-            )
+            warnings.warn(told(left_out), stacklevel=2)
         # Compiled functions return dicts sorted by key.
-        return {name: found[name] for name in chosen if name in found}
+        return {name: found[name] for name in chosen or found if name in found}
 
     return responses

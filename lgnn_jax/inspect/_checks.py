@@ -67,6 +67,14 @@ def indices(units: Any, count: int, *, least: int = 0) -> np.ndarray:
     return chosen
 
 
+def permutation(order: Any, units: int, name: str) -> np.ndarray:
+    """``order`` as a permutation of the units of what is called ``name``, int64 ``(units,)``."""
+    given = np.asarray(order)
+    if given.ndim != 1 or not np.array_equal(np.sort(given), np.arange(units)):
+        raise ValueError(f"order must be a permutation of the {units} units of {name!r}, got {order!r}.")
+    return given.astype(np.int64)
+
+
 def layer_of(found: Any, layer: str) -> Any:
     """The array of a layer, at least ``(batch, units)``."""
     if layer not in found:

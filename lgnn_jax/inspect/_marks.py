@@ -50,10 +50,11 @@ class Marks:
     Args:
       normalises: ``normalises(path, module, units)`` tells whether a module is a normalisation of so many
         units.
+      axis: Where the first input of a module has its units.
     """
 
-    def __init__(self, normalises: Callable[[str, Any, int], bool]):
-        self._normalises = normalises
+    def __init__(self, normalises: Callable[[str, Any, int], bool], axis: int = -1):
+        self._normalises, self._axis = normalises, axis
         self._open = set[int]()
         self._kept: list[Any] = []  # An equation whose output is nowhere used would be dropped.
 
@@ -64,7 +65,11 @@ class Marks:
         self._open.add(id(module))
         try:
             first: Any = args[0] if args else next(iter(kwargs.values()), None)
-            if _is_numbers(first) and first.ndim and self._normalises(path, module, first.shape[-1]):
+            if (
+                _is_numbers(first)
+                and first.ndim
+                and self._normalises(path, module, first.shape[self._axis])
+            ):
                 marked = self._marked(first, _Mark(path, "in", list(first.shape), ""))
                 args, kwargs = (
                     ((marked, *args[1:]), kwargs) if args else (args, {**kwargs, [*kwargs][0]: marked})
@@ -156,15 +161,18 @@ class Seen:
         if list(value.shape) != mark.shape:
             self._say(mark.path, "it runs within vmap")
             return value
+        # A normalisation may give its state beside its output.
+        taken = self._reading.get(mark.path, (None, None))[1]
+        normalised = taken is not None and taken.shape == value.shape
+        if self._change is not None and (normalised or not mark.gave):
+            value = self._change(mark.path, value)
+        reading = self._reading.pop(mark.path, None)
+        if reading is not None and normalised:
+            self.readers.setdefault(reading[0], (mark.path, value))
         if mark.gave:
             self._say(mark.path, f"it was run once and gave {mark.gave}")
             return value
-        if self._change is not None:
-            value = self._change(mark.path, value)
         self.calls.setdefault(mark.path, []).append(value)
-        reading = self._reading.pop(mark.path, None)
-        if reading is not None and reading[1].shape == value.shape:
-            self.readers.setdefault(reading[0], (mark.path, value))
         if mark.path in self._convolutions:
             self._made[id(value)] = mark.path, value
         return value

@@ -15,9 +15,11 @@ from lgnn_jax._moved import moved
 from lgnn_jax._random import generator
 from lgnn_jax.inspect._checks import check_labels, positive
 
+NONE = -1  # The label of a unit that is in no region.
+
 
 class Region(NamedTuple):
-    """Connected units that respond to a class.
+    """Connected units that respond to a class, or have one label.
 
     ``shared`` says for every other class how many of the units respond to it too, where any do.
     """
@@ -73,29 +75,109 @@ def regions(selectivity: jax.typing.ArrayLike, grid: Grid, *, threshold: float) 
     if mixed.any():
         raise ValueError(f"selectivity is NaN for some classes of unit {np.flatnonzero(mixed)[0]}.")
     active, found = t > threshold, []
-    for label, components in enumerate(_components(active, neighbours(grid))):
-        for members in sorted(components, key=lambda members: (-len(members), members[0])):
-            common = active[:, members].sum(1)
-            shared = {int(other): int(common[other]) for other in np.flatnonzero(common) if other != label}
-            found.append(Region(label, members, shared))
+    for label, members in active_regions(active, grid):
+        common = active[:, members].sum(1)
+        shared = {int(other): int(common[other]) for other in np.flatnonzero(common) if other != label}
+        found.append(Region(label, members, shared))
     return found
 
 
-def _components(active: np.ndarray, near: np.ndarray) -> list[list[np.ndarray]]:
-    """By class the connected components of its active units, each ascending: one graph for all classes."""
-    classes, units = active.shape
-    label, pair = np.nonzero(active[:, near[:, 0]] & active[:, near[:, 1]])
-    first, second = (label * units + near[pair, side] for side in (0, 1))
-    edges = coo_array((np.ones(len(pair), bool), (first, second)), shape=(active.size, active.size))
-    nodes = np.flatnonzero(active)
-    component = connected_components(edges, directed=False)[1][nodes]
-    order = np.argsort(component, kind="stable")
-    found: list[list[np.ndarray]] = [[] for _ in range(classes)]
-    for members in (
-        np.split(nodes[order], np.flatnonzero(np.diff(component[order])) + 1) if len(nodes) else ()
-    ):
-        found[members[0] // units].append(members % units)
-    return found
+def active_regions(active: np.ndarray, grid: Grid) -> list[tuple[int, np.ndarray]]:
+    """The class and the units of every region, in the order of :func:`regions`; booleans ``(classes, units)``."""
+    component = component_of(np.where(active, 0, NONE), grid)
+    parts = [
+        (int(nodes[0]) // grid.units, nodes % grid.units) for nodes in _split(component, active.ravel())
+    ]
+    return sorted(parts, key=lambda part: (part[0], -len(part[1]), part[1][0]))
+
+
+def preferred(selectivity: jax.typing.ArrayLike, *, threshold: float | None = None) -> np.ndarray:
+    """The class that every unit prefers: the one with the largest t.
+
+    Args:
+      selectivity: t of every class and unit, ``(classes, units)``, as for :func:`regions`.
+      threshold: A unit whose largest t is not above it prefers none; None to ask for nothing.
+
+    Returns:
+      Integers ``(units,)``, -1 for a unit that prefers none: one below the threshold, or one that is NaN, or 0, for
+      all classes.
+
+    Raises:
+      ValueError: If selectivity is not ``(classes, units)`` with at least one class, or the threshold is NaN.
+
+    Example:
+      >>> from lgnn_jax.inspect import preferred
+      >>> t = [[5, 1, 0, float("nan")], [0, 2, 0, float("nan")]]
+      >>> preferred(t).tolist(), preferred(t, threshold=3).tolist()
+      ([0, 1, -1, -1], [0, -1, -1, -1])
+    """
+    t = np.asarray(selectivity, np.float64)
+    if t.ndim != 2 or not len(t) or (threshold is not None and np.isnan(threshold)):
+        raise ValueError(
+            f"selectivity must be (classes, units) and threshold a number, got shape {t.shape} and {threshold}."
+        )
+    known = np.where(np.isnan(t), -np.inf, t)
+    none = np.isnan(t).all(0) | ~np.nan_to_num(t).any(0)
+    if threshold is not None:
+        none |= ~(known.max(0) > threshold)
+    return np.where(none, NONE, known.argmax(0))
+
+
+def label_regions(labels: jax.typing.ArrayLike, grid: Grid) -> list[Region]:
+    """Connected regions of units with the same label, such as the class that they prefer.
+
+    Args:
+      labels: The label of every unit, integers ``(units,)``, -1 for one in no region.
+      grid: The layer's grid; units are connected as by :func:`regions`.
+
+    Returns:
+      The regions, the largest first and among equals that with the lowest unit; they share no units.
+
+    Raises:
+      ValueError: If labels are no integers from -1, or the grid does not fit.
+
+    Example:
+      >>> from lgnn_jax import Grid
+      >>> from lgnn_jax.inspect import label_regions
+      >>> for region in label_regions([0, 1, -1, 0, 1, 1], Grid((2, 3))):
+      ...     print(region.label, region.members.tolist())
+      1 [1, 4, 5]
+      0 [0, 3]
+    """
+    given = as_labels(labels, grid)
+    found = [
+        Region(int(given[members[0]]), members, {})
+        for members in _split(component_of(given[None], grid), given != NONE)
+    ]
+    return sorted(found, key=lambda region: (-region.size, region.members[0]))
+
+
+def as_labels(labels: Any, grid: Grid) -> np.ndarray:
+    """Labels of a grid's units, int64 ``(units,)``."""
+    given = np.asarray(labels)
+    if given.ndim != 1 or not np.issubdtype(given.dtype, np.integer) or given.min(initial=0) < NONE:
+        raise ValueError(
+            f"labels must be integers (units,) from {NONE} (none), got shape {given.shape} of {given.dtype}."
+        )
+    check_grid(grid, len(given), "labels")
+    return given.astype(np.int64)
+
+
+def component_of(labels: np.ndarray, grid: Grid) -> np.ndarray:
+    """The component of every unit on every map of labels ``(maps, units)``, flat; no two maps share one."""
+    first, second = neighbours(grid).T
+    which, pair = np.nonzero((labels[:, first] == labels[:, second]) & (labels[:, first] != NONE))
+    ends = (which * grid.units + side[pair] for side in (first, second))
+    edges = coo_array((np.ones(len(which), bool), tuple(ends)), shape=(labels.size, labels.size))
+    return connected_components(edges, directed=False)[1]
+
+
+def _split(component: np.ndarray, inside: np.ndarray) -> list[np.ndarray]:
+    """The flat indices of every component of those that are inside, each ascending."""
+    nodes = np.flatnonzero(inside)
+    order = np.argsort(component[nodes], kind="stable")
+    ends = np.flatnonzero(np.diff(component[nodes][order])) + 1
+    return np.split(nodes[order], ends) if len(nodes) else []
 
 
 def per_class_accuracy(

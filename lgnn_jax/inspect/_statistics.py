@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from lgnn_jax._grid import Grid, check_grid
+from lgnn_jax.inspect._checks import permutation
 from lgnn_jax.topography import participation_ratio
 
 _ROUNDING = 4 * float(np.finfo(np.float32).eps)  # Relative; a spread below it is none.
@@ -117,11 +118,7 @@ class ResponseStatistics:
           >>> found["input"].reordered([2, 0, 1]).mean.tolist()
           [3.5, 1.5, 2.5]
         """
-        order = np.asarray(order)
-        if not np.array_equal(np.sort(order, axis=None), np.arange(self.units)) or order.ndim != 1:
-            raise ValueError(
-                f"order must be a permutation of the {self.units} units of {self.layer!r}, got {order!r}."
-            )
+        order = permutation(order, self.units, self.layer)
         return dataclasses.replace(
             self,
             shift=self.shift[order],

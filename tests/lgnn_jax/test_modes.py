@@ -126,8 +126,8 @@ def page():
     shown = atlas.layer("conv", KERNEL, GRID, made()[0], visualisation=made()[1])
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "atlas.html"
-        atlas.write(
-            path, [atlas.Network("a", [shown])], images=IMAGES, class_names=["x", "y"], threshold=0.5
+        atlas.write_page(
+            path, [atlas.Shown("a", [shown])], images=IMAGES, class_names=["x", "y"], threshold=0.5
         )
         assert path.stat().st_size > 10_000
     return [shown.cosines, shown.images, shown.selectivity]

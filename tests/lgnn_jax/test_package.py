@@ -48,7 +48,9 @@ def test_inspect_has_every_name_in_one_place():
     names = """
         linen_responses nnx_responses linen_ablated accumulate Responses ResponseStatistics class_maps
         visualise SMALL LUCID Setting FeatureVisualisation mean_activations share_beyond Beyond
+        RegionScores region_scores group_region_scores label_regions preferred
         regions Region per_class_accuracy ablate Ablation linear_probe Probe pool_blocks
+        Network Layer linen nnx equinox haiku function arrays arrange measure
         tiles cosine_maps cosine_by_offset gram_maps magnitudes Magnitudes atlas plots
     """
     assert sorted(inspect.__all__) == sorted(names.split())

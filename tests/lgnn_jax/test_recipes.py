@@ -22,7 +22,7 @@ from tests.lgnn_jax.reference import apply, dense
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "recipes.md"
 RATE = 0.1  # The learning rate of every recipe.
-OPTIONAL = ("flax", "equinox", "haiku")
+OPTIONAL = ("flax", "equinox", "haiku", "keras", "orbax", "safetensors")
 
 
 def _blocks(language):
@@ -111,7 +111,7 @@ def test_every_heading_has_a_block_and_every_link_a_heading():
 
 def test_what_the_page_says_is_printed_is_printed():
     told = _blocks("text")
-    assert len(told) == 2
+    assert len(told) == 4
     for (heading, number), (_, text) in told.items():
         assert recipe(heading, number)[1] == text
 
@@ -121,6 +121,7 @@ def test_what_the_page_says_is_printed_is_printed():
     [
         ("Flax linen", "layers_0/kernel"),
         ("Haiku", "conv2_d/w"),
+        ("Keras 3", "net/conv/kernel"),
         ("Plain dicts", "conv/kernel"),
     ],
 )
@@ -300,12 +301,34 @@ def test_apply_if_finite_leaves_the_step_out():
     assert not np.isfinite(update(made["grads"], state, params)[0]["kernel"]).all()
 
 
-@pytest.mark.parametrize("heading", ["pmap", "shard_map", "jit over a mesh"])
+def test_orbax_brings_the_state_back():
+    made, printed = recipe("Orbax")
+    assert printed == "LGNNState(count=Array(1, dtype=int32))\n"
+    assert jax.tree.structure(made["restored"]) == jax.tree.structure(made["state"])
+    jax.tree.map(np.testing.assert_array_equal, made["restored"], made["state"])
+
+
+def test_a_network_is_put_in_order_and_trained_on():
+    made, _ = recipe("Fine-tuning a reordered network")
+    order, kernel = made["orders"]["layers/0/kernel"], made["conv"].kernel[...]
+    assert sorted(order) == list(range(32)) and list(order) != sorted(order)
+    ordered = made["nnx"].state(made["ordered"], made["nnx"].Param)["layers"][0]["kernel"][...]
+    step = np.asarray(ordered - kernel[..., order])  # Adam's first: nearly its rate at every weight.
+    assert 0 < abs(step).max() < 2e-4
+    grid = made["layers"][0].grid
+    before, after = (
+        made["topography"].neighbour_cosine(made["topography"].cosines(each), grid).value
+        for each in (kernel, ordered)
+    )
+    assert after > before + 0.1
+
+
+@pytest.mark.parametrize("heading", ["pmap", "shard_map", "jit with shardings"])
 def test_eight_devices_take_the_step_of_one(heading):
     made, _ = recipe(heading)
     spread = made["images"].sharding
-    assert len(spread.device_set) == (8 if heading == "jit over a mesh" else 1)
-    assert heading != "jit over a mesh" or not spread.is_fully_replicated
+    assert len(spread.device_set) == (8 if heading == "jit with shardings" else 1)
+    assert heading != "jit with shardings" or not spread.is_fully_replicated
     before = jax.device_get(made["params"])
     images = jnp.asarray(jax.device_get(made["images"])).reshape(-1, 8, 8, 3)
     gradients = jax.jit(jax.grad(made["loss"]))(before, images)

@@ -303,6 +303,16 @@ def test_statistics_that_the_network_does_not_read_are_refused():
         reorder(network(), found, {"norm/scale": ORDER})
 
 
+@pytest.mark.parametrize("within", [lambda x: x, lambda x: {"step": 3, "variables": x}])
+def test_a_deeper_network_is_refused(within):
+    deeper = network()
+    deeper["params"]["d"] = {"kernel": np.ones((4, 7), np.float32)}  # Reads b's units, as c does.
+    with pytest.raises(ValueError, match="'.*params/d/kernel' was not traced, is beside what was"):
+        reorder(within(deeper), TIES, ORDERS)
+    deeper["params"]["d"] = {"kernel": np.ones((7, 7), np.float32)}  # Reads none that move.
+    assert reorder(within(deeper), TIES, ORDERS) is not None
+
+
 def test_other_leaves_stay_as_they_are():
     more = {
         "other": {"kernel": np.arange(5)},

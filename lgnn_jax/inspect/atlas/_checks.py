@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lgnn_jax.inspect.atlas._model import Network
+from lgnn_jax.inspect.atlas._model import Shown
 
 
-def check_networks(networks: list[Network], class_names: list[str]) -> None:
+def check_networks(networks: list[Shown], class_names: list[str]) -> None:
     """Raises ``ValueError`` for networks that cannot stand side by side, or do not have the classes."""
     if len(networks) not in (1, 2):
         raise ValueError(f"The page shows one network or two side by side, got {len(networks)}.")
@@ -59,7 +59,7 @@ def check_superclasses(classes: list[str], names: Sequence[str], groups: Sequenc
         )
 
 
-def check_images(networks: list[Network], count: int) -> None:
+def check_images(networks: list[Shown], count: int) -> None:
     for network in networks:
         for shown in network.layers:
             if shown.statistics.count != count:

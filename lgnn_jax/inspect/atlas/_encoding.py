@@ -12,6 +12,10 @@ from PIL import Image
 
 _SIDE = 48  # Pixels of an image on the page; larger ones are averaged down.
 _SMALL = 16  # Images below it are kept without loss; WebP would blur one into the next.
+_SMALLER = 32  # Where there are more than _MANY of them.
+_MANY = 1500
+_PAIRS = 1024  # Units of which the likeness of all pairs is kept,
+_KEPT = 64  # and how many others of each of more units.
 _WEBP = 16383  # Largest side of a WebP, pixels.
 
 
@@ -38,11 +42,47 @@ def packed(values: np.ndarray, **about: Any) -> dict[str, Any]:
     return {"type": values.dtype.name, "shape": list(values.shape), **about, "data": data}
 
 
+def counted(values: np.ndarray) -> dict[str, Any]:
+    """Whole numbers in as few bytes as hold them."""
+    small = -(2**15) < values.min(initial=0) and values.max(initial=0) < 2**15
+    return packed(values.astype("<i2" if small else "<i4"))
+
+
+def runs(regions: list[np.ndarray], units: int) -> dict[str, Any]:
+    """Regions' members one after the other, the last of each as -1 less its number."""
+    ends = [np.append(members[:-1], -1 - members[-1]) for members in regions]
+    kind = "<i2" if units < 2**15 else "<i4"
+    return packed(np.concatenate(ends).astype(kind) if ends else np.zeros(0, kind))
+
+
+def likeness(matrix: np.ndarray) -> dict[str, Any]:
+    """A symmetric matrix in [-1, 1]: all of it, or of many units the most alike of each."""
+    return triangle(matrix) if len(matrix) <= _PAIRS else nearest(matrix, _KEPT)
+
+
 def triangle(matrix: np.ndarray) -> dict[str, Any]:
     """A symmetric matrix in [-1, 1]: its lower triangle with the diagonal, row by row, in 127ths."""
-    lower = matrix[np.tril_indices(len(matrix))]
-    code = np.where(np.isnan(lower), -128, np.rint(np.nan_to_num(lower) * 127)).astype(np.int8)
+    return _in_127ths(matrix[np.tril_indices(len(matrix))])
+
+
+def nearest(matrix: np.ndarray, kept: int) -> dict[str, Any]:
+    """Of each row of a matrix in [-1, 1] where the largest values are, best first, and these in 127ths."""
+    known = np.where(np.isnan(matrix), -np.inf, matrix)
+    chosen = np.argsort(-known, axis=1, kind="stable")[:, :kept]
+    return {"nearest": counted(chosen), "values": _in_127ths(np.take_along_axis(matrix, chosen, 1))}
+
+
+def _in_127ths(values: np.ndarray) -> dict[str, Any]:
+    code = np.where(np.isnan(values), -128, np.rint(np.nan_to_num(values) * 127)).astype(np.int8)
     return packed(code, scale=1 / 127, offset=0.0)
+
+
+def by_column(values: np.ndarray) -> dict[str, Any]:
+    """Finite floats ``(rows, columns)`` in 255 steps from the smallest to the largest of their column."""
+    low, high = values.min(0), values.max(0)
+    scale, offset = ((high - low) / 254).astype("<f4"), ((low + high) / 2).astype("<f4")
+    code = np.rint((values - offset) / np.where(scale > 0, scale, 1))
+    return packed(np.clip(code, -127, 127).astype(np.int8), scale=packed(scale), offset=packed(offset))
 
 
 def quantised(values: np.ndarray) -> dict[str, Any]:
@@ -59,8 +99,9 @@ def quantised(values: np.ndarray) -> dict[str, Any]:
 def sheet(images: np.ndarray) -> dict[str, Any]:
     """Images ``(count, height, width, 3)`` of bytes in rows on one WebP."""
     count, height, width, _ = images.shape
-    if max(height, width) > _SIDE:
-        shrink = _SIDE / max(height, width)
+    side = _SIDE if count <= _MANY else _SMALLER
+    if max(height, width) > side:
+        shrink = side / max(height, width)
         height, width = max(1, round(height * shrink)), max(1, round(width * shrink))
         size, box = (width, height), Image.Resampling.BOX
         images = np.stack([np.asarray(Image.fromarray(x).resize(size, box)) for x in images])

@@ -13,6 +13,7 @@ import numpy as np
 from lgnn_jax import topography
 from lgnn_jax._grid import Grid, check_axis, check_grid
 from lgnn_jax._tree import unboxed
+from lgnn_jax.inspect._checks import permutation
 from lgnn_jax.inspect._filters import tiles
 from lgnn_jax.inspect._statistics import ResponseStatistics
 from lgnn_jax.topography._liveness import nearly_zero
@@ -35,6 +36,9 @@ class Layer:
         booleans ``(units,)``.
       scores: By metric a mapping with ``value`` and, where there is a null, ``null_mean``, ``null_low``,
         ``null_high`` and ``z``; or ``{"undefined": reason}``.
+      order: An order of the filters, integers ``(units,)``: the filter at every place of the grid. Everything
+        else is in the order of the network, where filter ``k`` lies at place ``k``. None where there is no other.
+      arranged_scores: As ``scores``, in ``order``.
     """
 
     name: str
@@ -45,6 +49,8 @@ class Layer:
     source: str
     dead: np.ndarray
     scores: Mapping[str, Mapping[str, Any]]
+    order: np.ndarray | None = None
+    arranged_scores: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
     @functools.cached_property
     def correlations(self) -> np.ndarray:
@@ -68,7 +74,7 @@ class Layer:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Network:
+class Shown:
     """A network on the page.
 
     Args:
@@ -93,6 +99,8 @@ def layer(
     axis: int = -1,
     visualisation: Any = None,
     scores: Mapping[str, Any] | None = None,
+    order: Any = None,
+    arranged_scores: Mapping[str, Any] | None = None,
 ) -> Layer:
     """What the page shows of a layer.
 
@@ -110,13 +118,18 @@ def layer(
         images differently is not dead, whatever ``dead`` says.
       scores: By name a :class:`lgnn_jax.topography.Score`, a mapping with the fields of its summary, or
         ``{"undefined": reason}``.
+      order: Another order of the filters, shown beside that of the network: a permutation ``(units,)`` with the
+        filter at every place of the grid, as of :func:`lgnn_jax.arrange`, fitted on other than the test images.
+        Kernel, statistics and visualisation stay in the order of the network.
+      arranged_scores: As ``scores``, measured in ``order``.
 
     Returns:
       A :class:`Layer`.
 
     Raises:
       ValueError: If the grid has more than two dimensions or does not fit, weights are not finite, the
-        visualisation is not of all units, a class has a single test image, or a score has no value.
+        visualisation is not of all units, a class has a single test image, a score has no value, the order is no
+        permutation of the units, or there are scores of an order and no order.
 
     Example:
       >>> import numpy as np
@@ -144,8 +157,15 @@ def layer(
         dead = dead | (np.asarray(visualisation.dead, bool) & statistics.constant)
     if images is None:
         source = "images"
-    plain = {metric: _plain(name, metric, score) for metric, score in (scores or {}).items()}
-    made = Layer(name, grid, statistics, cosines, images, source, dead, plain)
+    if order is not None:
+        order = permutation(order, grid.units, name)
+    elif arranged_scores:
+        raise ValueError(f"arranged_scores of {name!r} were measured in an order; give it as order.")
+    plain, arranged = (
+        {metric: plain_score(name, metric, score) for metric, score in (given or {}).items()}
+        for given in (scores, arranged_scores)
+    )
+    made = Layer(name, grid, statistics, cosines, images, source, dead, plain, order, arranged)
     _ = made.selectivity  # Raises where it is not defined.
     return made
 
@@ -191,7 +211,7 @@ def _visualised(name: str, visualisation: Any, units: int) -> np.ndarray:
     return np.repeat(images, 3, -1) if images.shape[-1] == 1 else images
 
 
-def _plain(name: str, metric: str, score: Any) -> dict[str, Any]:
+def plain_score(name: str, metric: str, score: Any) -> dict[str, Any]:
     """A score as the page keeps it."""
     fields = score.summary() if isinstance(score, topography.Score) else score
     if isinstance(fields, Mapping) and "undefined" in fields:

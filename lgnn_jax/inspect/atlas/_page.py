@@ -16,21 +16,22 @@ from typing import Any
 import numpy as np
 
 from lgnn_jax import topography
-from lgnn_jax._grid import Grid, neighbours
-from lgnn_jax.inspect._regions import regions
+from lgnn_jax._grid import Grid
 from lgnn_jax.inspect.atlas._checks import check_images, check_networks, check_superclasses
-from lgnn_jax.inspect.atlas._encoding import as_bytes, packed, quantised, sheet, triangle
-from lgnn_jax.inspect.atlas._model import Layer, Network
+from lgnn_jax.inspect.atlas._encoding import as_bytes, sheet
+from lgnn_jax.inspect.atlas._layer import layer_block
+from lgnn_jax.inspect.atlas._model import Shown
 
-FORMAT, VERSION = "lgnn_jax.atlas", 1
+FORMAT = "lgnn_jax.atlas"
+VERSION = 2
 _SHEET = 6000  # Test images that a page carries at most.
 # The order of the files of web/ in the page's one script.
-_SCRIPTS = ("state", "data", "maps", "grid", "filters", "panel", "metrics", "paint", "start")
+_SCRIPTS = ("state", "data", "maps", "regions", "grid", "filters", "panel", "metrics", "paint", "start")
 
 
-def write(
+def write_page(
     path: str | os.PathLike[str],
-    networks: Sequence[Network],
+    networks: Sequence[Shown],
     *,
     images: Any,
     class_names: Sequence[str],
@@ -64,15 +65,13 @@ def write(
       >>> from lgnn_jax.inspect import accumulate
       >>> images = np.random.default_rng(0).random((6, 1, 1, 3))
       >>> found = accumulate(lambda x: {"in": x}, images, [0, 0, 0, 1, 1, 1], classes=2, top=2)["in"]
-      >>> net = atlas.Network("mine", [atlas.layer("in", None, Grid((3, 1)), found)])
+      >>> net = atlas.Shown("mine", [atlas.layer("in", None, Grid((3, 1)), found)])
       >>> path = pathlib.Path(tempfile.mkdtemp()) / "atlas.html"
-      >>> atlas.write(path, [net], images=images, class_names=["day", "night"])
+      >>> atlas.write_page(path, [net], images=images, class_names=["day", "night"])
       >>> path.read_text().startswith("<!doctype html>")
       True
     """
-    path = pathlib.Path(path)
-    if not path.absolute().parent.is_dir():
-        raise ValueError(f"{str(path.parent)!r} is no folder to write {path.name!r} to; make it first.")
+    path = check_folder(path)
     networks, names = list(networks), [str(name) for name in class_names]
     check_networks(networks, names)
     check_superclasses(names, superclass_names, superclass_of)
@@ -83,11 +82,11 @@ def write(
     groups = [int(group) for group in superclass_of]
     used = _used(networks)
     blocks = [
-        (f"layer-{n}-{index}", _layer_block(shown, groups, threshold, used, images))
+        (f"layer-{n}-{index}", layer_block(shown, groups, threshold, used, images))
         for n, network in enumerate(networks)
         for index, shown in enumerate(network.layers)
     ]
-    start = _start(networks[-1])
+    start = _start([block for _, block in blocks[-len(networks[-1].layers) :]])
     overview = {
         "format": FORMAT,
         "version": VERSION,
@@ -98,18 +97,24 @@ def write(
         "superclass_of": groups,
         "layers": [{"name": str(x.name), "shape": _plane(x.grid)} for x in networks[0].layers],
         "networks": [_network_block(network) for network in networks],
-        "metrics": {
-            name: topography.METRICS[name].meaning if name in topography.METRICS else ""
-            for name in _metrics(networks)
-        },
+        "metrics": {name: _meaning(name) for name in _metrics(networks)},
         "start": start,
+        "arranged_first": _arranged_first([block for _, block in blocks]),
     }
     first = [("atlas", overview)] + [x for x in blocks if x[0].endswith(f"-{start}")]
     rest = [x for x in blocks if x not in first] + [("images", sheet(images[used]))]
     _replace(path, _page(first, rest))
 
 
-def _used(networks: list[Network]) -> np.ndarray:
+def check_folder(path: str | os.PathLike[str]) -> pathlib.Path:
+    """The path, in a folder that exists."""
+    path = pathlib.Path(path)
+    if not path.absolute().parent.is_dir():
+        raise ValueError(f"{str(path.parent)!r} is no folder to write {path.name!r} to; make it first.")
+    return path
+
+
+def _used(networks: list[Shown]) -> np.ndarray:
     """Ascending indices of the test images on the page: every unit's best, as many as fit."""
     tops = [shown.top_images for network in networks for shown in network.layers]
     for keep in range(max(top.shape[1] for top in tops), 0, -1):
@@ -119,36 +124,13 @@ def _used(networks: list[Network]) -> np.ndarray:
     return used
 
 
-def _layer_block(
-    shown: Layer, groups: list[int], threshold: float, used: np.ndarray, images: np.ndarray
-) -> dict[str, Any]:
-    """The data of one layer of one network."""
-    statistics, t = shown.statistics, [shown.selectivity]
-    means = [shown.class_means]
-    if groups:
-        means.append(statistics.grouped_means(groups))
-        t.append(statistics.selectivity(groups, constant="nan"))
-    found = regions(np.concatenate(t), shown.grid, threshold=threshold)
-    tops = shown.top_images
-    missing = np.flatnonzero(np.isin(tops, used, invert=True).any(0))
-    tops = tops[:, : int(missing[0]) if len(missing) else None]
-    own = shown.images
-    return {
-        "correlations": triangle(shown.correlations),
-        "cosines": None if shown.cosines is None else triangle(shown.cosines),
-        "means": quantised(np.concatenate([*means, statistics.mean[None]])),
-        "t": quantised(np.concatenate(t)),
-        "top_images": packed(np.searchsorted(used, tops).astype("<i4")),
-        "regions": [[region.label, region.members.tolist()] for region in found],
-        "dead": np.flatnonzero(shown.dead).tolist(),
-        "constant": np.flatnonzero(statistics.constant).tolist(),
-        "pictures": sheet(images[shown.top_images[:, 0]] if own is None else as_bytes(own))
-        | {"source": shown.source},
-        "scores": shown.scores,
-    }
+def _meaning(name: str) -> str:
+    """What a metric is; words in brackets after its name say what it was measured on."""
+    known = topography.METRICS.get(name) or topography.METRICS.get(name.split(" (")[0])
+    return known.meaning if known else ""
 
 
-def _network_block(network: Network) -> dict[str, Any]:
+def _network_block(network: Shown) -> dict[str, Any]:
     accuracy = network.class_accuracy
     return {
         "title": str(network.title),
@@ -157,9 +139,16 @@ def _network_block(network: Network) -> dict[str, Any]:
     }
 
 
-def _metrics(networks: list[Network]) -> list[str]:
+def _metrics(networks: list[Shown]) -> list[str]:
     """The names of all metrics, in the order of their first use."""
-    return list(dict.fromkeys(x for network in networks for shown in network.layers for x in shown.scores))
+    return list(
+        dict.fromkeys(
+            name
+            for network in networks
+            for shown in network.layers
+            for name in (*shown.scores, *shown.arranged_scores)
+        )
+    )
 
 
 def _plane(grid: Grid) -> list[int]:
@@ -167,14 +156,22 @@ def _plane(grid: Grid) -> list[int]:
     return list(grid.shape) if len(grid.shape) == 2 else [1, grid.units]
 
 
-def _start(network: Network) -> int:
-    """The layer whose neighbours respond most alike beside all pairs."""
-    order = []
-    for shown in network.layers:
-        correlations, pairs = shown.correlations, neighbours(shown.grid)
-        near, far = (x[np.isfinite(x)] for x in (correlations[tuple(pairs.T)], correlations))
-        order.append(near.mean() - far.mean() if len(near) > 8 else -1.0)
-    return int(np.argmax(order))
+def _start(blocks: list[dict[str, Any]]) -> int:
+    """The layer whose neighbours respond most alike, in the better of its orders."""
+    return int(np.argmax([max(_order_of(block)) for block in blocks]))
+
+
+def _arranged_first(blocks: list[dict[str, Any]]) -> bool | None:
+    """Whether neighbours respond more alike in the arranged orders, the mean of the layers; None without any."""
+    both = [_order_of(block) for block in blocks if block["order"] is not None]
+    return bool(np.mean([arranged - native for native, arranged in both]) > 0) if both else None
+
+
+def _order_of(block: dict[str, Any]) -> tuple[float, float]:
+    """How much order a layer has as trained and arranged, -1 where that is not defined."""
+    found = block["neighbour_correlation"]
+    native, arranged = (-1.0 if found[name] is None else found[name] for name in ("native", "arranged"))
+    return native, arranged
 
 
 def _page(first: list[tuple[str, Any]], rest: list[tuple[str, Any]]) -> str:

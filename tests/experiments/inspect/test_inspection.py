@@ -45,7 +45,7 @@ def test_two_runs_side_by_side(finished, tmp_path, monkeypatch, capsys):
     code, lines, _ = command(options, monkeypatch, capsys)
     assert code == 0 and lines[-1] == str(out)
     assert (out / "atlas.html").exists()
-    for name in ("fig1", "fig2", "fig3"):
+    for name in ("fig1", "fig2", "fig3", "preferences"):
         with Image.open(out / f"{name}.png") as picture:
             assert min(picture.size) > 200 and np.ptp(np.asarray(picture)) > 200
     scores = json.loads((out / "topography.json").read_text())

@@ -83,7 +83,7 @@ def made(out):
 def inspected(folder):
     """Accuracy, layers with their grids, and the last layer's responses to some images."""
     found = network(folder, read_config(folder), digits())
-    responses = found.look(["conv_7/kernel"])(digits().test_images[:4] / np.float32(255))
+    responses = found.seen.activations(["conv_7/kernel"])(digits().test_images[:4])
     return {
         "digest": found.digest,
         "accuracy": golden.digits(found.accuracy),

@@ -1,6 +1,7 @@
 """The atlas: its data, and the page in a real headless browser."""
 
 import base64
+import dataclasses
 import json
 import pathlib
 import re
@@ -11,8 +12,9 @@ import jax
 import numpy as np
 import pytest
 
-from lgnn_jax import Grid, topography
-from lgnn_jax.inspect import accumulate, atlas
+from lgnn_jax import Grid, inspect, neighbours, topography
+from lgnn_jax.inspect import accumulate, atlas, regions
+from lgnn_jax.inspect.atlas import _encoding
 
 pytest.importorskip("PIL")
 NAMES = ['"><img src=x onerror=alert(1)>', "</script><script>alert(2)</script>", "tabby & 'cat' – 猫"]
@@ -52,16 +54,25 @@ def network(title, seed, **options):
             scores={"order": SCORE, "other": {"undefined": "for a reason"}},
         ),
     ]
-    return atlas.Network(
+    return atlas.Shown(
         title, layers, np.array([0.5, 0.25, 1.0]), {"test accuracy": "58 %"}, **options
     ), images
+
+
+def arranged(net, seed):
+    """The network with its second layer in another order too, in which responses are more alike."""
+    order = np.random.default_rng(seed).permutation(12)
+    better = [
+        dataclasses.replace(net.layers[1], order=order, arranged_scores={"order": SCORE | {"value": 0.7}})
+    ]
+    return dataclasses.replace(net, layers=[*net.layers[:1], *better])
 
 
 def write(folder, count=2):
     """The page of one or two networks, with the networks."""
     made = [network(title, seed) for seed, title in enumerate(("baseline", "LGNN"))][:count]
     page = folder / "atlas.html"
-    atlas.write(
+    atlas.write_page(
         page,
         [net for net, _ in made],
         images=made[0][1],
@@ -85,8 +96,35 @@ def blocks(page):
 def unpack(packed):
     codes = np.frombuffer(base64.b64decode(packed["data"]), packed["type"]).reshape(packed["shape"])
     undefined = {"int8": -128, "int16": -32768}.get(packed["type"])
-    values = packed.get("offset", 0) + packed.get("scale", 1) * codes
-    return np.where(codes == undefined, np.nan, values)
+    scale, offset = (
+        unpack(given) if isinstance(given, dict) else given
+        for given in (packed.get("scale", 1), packed.get("offset", 0))
+    )
+    return np.where(codes == undefined, np.nan, offset + scale * codes)
+
+
+def counted(packed):
+    return unpack(packed).astype(int)
+
+
+def runs(codes):
+    """Regions from their runs."""
+    found, part = [], []
+    for code in codes.tolist():
+        part.append(-1 - code if code < 0 else code)
+        if code < 0:
+            found.append(part)
+            part = []
+    assert not part
+    return found
+
+
+def runs_of_groups(block):
+    """Pairs of a group and a region."""
+    ends = np.cumsum(counted(block["counts"]))
+    parts = np.split(counted(block["members"]), ends)
+    assert not len(parts.pop())
+    return [(group, region) for group, part in enumerate(parts) for region in runs(part)]
 
 
 def test_data_are_what_the_networks_hold(tmp_path):
@@ -104,19 +142,98 @@ def test_data_are_what_the_networks_hold(tmp_path):
         for name, matrix in (("correlations", one.correlations), ("cosines", one.cosines)):
             np.testing.assert_allclose(unpack(block[name]), matrix[lower], atol=0.5 / 127 + 1e-6)
         t = np.concatenate([one.selectivity, one.statistics.selectivity([0, 0, 1], constant="nan")])
-        np.testing.assert_allclose(unpack(block["t"]), t, atol=block["t"]["scale"])
+        check_preferences(block, t)
         means = np.concatenate(
             [one.class_means, one.statistics.grouped_means([0, 0, 1]), one.statistics.mean[None]]
         )
         np.testing.assert_allclose(unpack(block["means"]), means, atol=block["means"]["scale"])
         tops = unpack(block["top_images"]).astype(int)
         np.testing.assert_array_equal(used[tops], one.top_images)
-        for label, members in block["regions"]:
-            assert (t[label, members] > 2.0).all()
+        check_regions(block["regions"], one.grid, t, np.arange(one.grid.units))
+        assert block["arranged_regions"] is block["order"] is None
     assert found["layer-0-0"]["constant"] == [7] and 7 in found["layer-0-0"]["dead"]
     assert found["layer-0-0"]["pictures"]["source"] == "weights"
     assert found["layer-0-1"]["dead"] == [3] and found["layer-0-1"]["pictures"]["source"] == "visualisation"
     assert found["layer-0-1"]["scores"]["other"] == {"undefined": "for a reason"}
+
+
+def test_an_order_comes_with_its_scores_and_regions(tmp_path):
+    net, images = network("one", 0)
+    given, order = net.layers[1], np.random.default_rng(5).permutation(12)
+    kernel = np.random.default_rng(0).standard_normal((1, 1, 3, 12))
+    shown = atlas.layer(
+        "second",
+        kernel,
+        GRIDS["second"],
+        given.statistics,
+        scores={"order": SCORE},
+        order=order,
+        arranged_scores={"order": SCORE | {"value": 0.7}, "new": SCORE},
+    )
+    page = tmp_path / "atlas.html"
+    atlas.write_page(
+        page,
+        [atlas.Shown("one", [shown])],
+        images=images,
+        class_names=NAMES,
+        superclass_names=["all of them", "rest"],
+        superclass_of=[0, 0, 1],
+        threshold=2.0,
+    )
+    found = blocks(page)
+    block = found["layer-0-0"]
+    assert found["atlas"]["version"] == 2 and set(found["atlas"]["metrics"]) == {"order", "new"}
+    np.testing.assert_array_equal(unpack(block["order"]), order)
+    assert block["arranged_scores"]["order"]["value"] == 0.7 and block["scores"]["order"] == SCORE
+    t = np.concatenate([given.selectivity, given.statistics.selectivity([0, 0, 1], constant="nan")])
+    check_regions(block["arranged_regions"], GRIDS["second"], t, order)
+    check_regions(block["regions"], GRIDS["second"], t, np.arange(12))
+    near, matrix, correlations = neighbours(GRIDS["second"]), given.correlations, {}
+    for name, moved in (("native", np.arange(12)), ("arranged", order)):
+        correlations[name] = np.nanmean([matrix[moved[a], moved[b]] for a, b in near])
+    assert block["neighbour_correlation"] == pytest.approx(correlations)
+    more = correlations["arranged"] > correlations["native"]
+    assert found["atlas"]["arranged_first"] is bool(more)
+    for options, words in (
+        ({"order": order[:-1]}, "order must be a permutation of the 12 units of 'second'"),
+        ({"arranged_scores": {"order": SCORE}}, "give it as order"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            atlas.layer("second", kernel, GRIDS["second"], given.statistics, **options)
+
+
+def check_preferences(block, t):
+    """What units prefer, and which units groups excite most, beside t of classes and superclasses."""
+    for found, what, wanted in (
+        (block["preferences"], "groups", t[:3].T),
+        (block["responders"], "units", t),
+    ):
+        names, values = counted(found[what]), unpack(found["t"])
+        given = np.take_along_axis(wanted, names, 1)
+        np.testing.assert_allclose(values, given, atol=1.01 * found["t"]["scale"] + 1e-6)
+        best = -np.sort(-np.nan_to_num(wanted, nan=-np.inf), 1)[:, : names.shape[1]]
+        np.testing.assert_array_equal(np.nan_to_num(given, nan=-np.inf), best)
+    most, which = np.nan_to_num(t[3:]).max(0), np.nan_to_num(t[3:]).argmax(0)
+    np.testing.assert_array_equal(counted(block["preferred"]), np.where(most > 2.0, 3 + which, -1))
+
+
+def check_regions(block, grid, t, order):
+    """Regions and their chance beside the library's, of units in an order."""
+    moved = regions(t[:, order], grid, threshold=2.0)
+    assert runs_of_groups(block["groups"]) == [(x.label, order[x.members].tolist()) for x in moved]
+    labels = inspect.preferred(t[3:, order], threshold=2.0)
+    together = inspect.label_regions(labels, grid)
+    assert runs(counted(block["preferred"]["members"])) == [order[x.members].tolist() for x in together]
+    alive, key = ~np.isnan(t[0, order]), jax.random.key(0)
+    scores = inspect.region_scores(labels, grid, alive=alive, key=key)
+    for name in ("count", "largest", "mean"):
+        kept = getattr(scores, name).summary()
+        assert block["preferred"]["chance"][name] == {
+            field: kept[field] for field in ("value", "null_mean", "null_low", "null_high", "z")
+        }
+    each = inspect.group_region_scores(t[:, order] > 2.0, grid, alive=alive, key=key)
+    wanted = [[x.count.low, x.count.high, x.largest.low, x.largest.high] for x in each]
+    np.testing.assert_allclose(unpack(block["groups"]["chance"]), wanted, atol=1e-3)
 
 
 def test_what_test_images_excite_is_not_dead_whatever_the_visualisation_says():
@@ -208,12 +325,12 @@ def test_wrong_input_says_what_to_do(tmp_path):
     page = tmp_path / "atlas.html"
 
     def attempt(networks=(net,), images=images, class_names=NAMES, **options):
-        atlas.write(page, networks, images=images, class_names=class_names, **options)
+        atlas.write_page(page, networks, images=images, class_names=class_names, **options)
 
     for arguments, words in (
         ({"networks": []}, "one network or two"),
         ({"networks": [net, net]}, "Both networks are called 'one'"),
-        ({"networks": [net, atlas.Network("two", other.layers[:1])]}, "same layers"),
+        ({"networks": [net, atlas.Shown("two", other.layers[:1])]}, "same layers"),
         ({"images": images[:5]}, "must be the 30 test images"),
         ({"images": 2 * images}, "must be in \\[0, 1\\]"),
         ({"class_names": ["a"]}, "must name the 3 classes"),
@@ -253,7 +370,7 @@ def test_scores_are_read_whether_they_are_fresh_or_from_a_file_of_before(tmp_pat
     with pytest.raises(ValueError, match="kernel of 'second' of shape .* has 1 units on axis 0"):
         atlas.layer("second", kernel, grid, statistics, axis=0)
     page = tmp_path / "atlas.html"
-    atlas.write(page, [atlas.Network("one", [shown])], images=images, class_names=NAMES)
+    atlas.write_page(page, [atlas.Shown("one", [shown])], images=images, class_names=NAMES)
     meanings = blocks(page)["atlas"]["metrics"]
     name = "weights: neighbour cosine"
     assert meanings == {name: topography.METRICS[name].meaning, "mine": ""}
@@ -373,6 +490,10 @@ def test_hovering_shows_what_is_alike_in_both_networks(browser):
     assert "5" in all_of(browser, "#panel-title")[0].text
     tops = all_of(browser, "canvas.sheet")
     assert len(tops) == 2 and "activate filter 5 most" in tops[0].get_attribute("aria-label")
+    ActionChains(browser).move_to_element(all_of(browser, "h1")[0]).perform()
+    choose(browser, "group", NAMES[1])
+    ActionChains(browser).move_to_element(cells[5]).perform()
+    after = pixels(browser)
     pick(browser, "kind", "weights")
     ActionChains(browser).move_to_element(cells[5]).perform()
     assert pixels(browser) != after
@@ -438,13 +559,20 @@ def test_the_keyboard_alone(browser):
     assert here()[0] == "4"
     press(Keys.END)
     assert here()[0] == "5"
-    press(Keys.ENTER)
+    press(Keys.ENTER)  # To the class that it prefers, on the map of regions,
+    assert all_of(browser, "#group")[0].get_attribute("value") and not all_of(
+        browser, "[aria-selected=true]"
+    )
+    press(Keys.ENTER)  # and from there to the filter itself.
     assert [cell.get_attribute("data-unit") for cell in all_of(browser, "[aria-selected=true]")] == [
         "5",
         "5",
     ]
     press(Keys.ESCAPE)
     assert not all_of(browser, "[aria-selected=true]")
+    assert all_of(browser, "#group")[0].get_attribute("value")
+    press(Keys.ESCAPE)
+    assert not all_of(browser, "#group")[0].get_attribute("value")
 
 
 def test_a_screen_reader_hears_names(browser):
@@ -459,6 +587,132 @@ def test_a_screen_reader_hears_names(browser):
     for role in ("combobox", "radio", "grid", "button"):
         assert all(names.get(role, ["-"])), role
     assert "main" in names and len(names["heading"]) > 4
+
+
+@pytest.fixture
+def both_orders(driver, tmp_path):
+    """A page of two networks, each with an order of its own for its second layer, and the networks."""
+    made = [network(title, seed) for seed, title in enumerate(("baseline", "LGNN"))]
+    networks = [arranged(net, seed + 3) for seed, (net, _) in enumerate(made)]
+    page = tmp_path / "orders.html"
+    atlas.write_page(page, networks, images=made[0][1], class_names=NAMES, threshold=1.0)
+    sized(driver, 1280, 800)
+    driver.get(page.as_uri())
+    yield driver, networks
+    assert driver.get_log("browser") == []
+
+
+def cells_of(driver, network):
+    squares = all_of(driver, ".squares")[network].find_elements("css selector", "[role=gridcell]")
+    return [int(cell.get_attribute("data-unit")) for cell in squares]
+
+
+def test_one_control_lays_all_filters_out_in_the_other_order(both_orders):
+    browser, networks = both_orders
+    pick(browser, "layer", "second")
+    pick(browser, "order", "as trained")
+    assert cells_of(browser, 0) == cells_of(browser, 1) == list(range(12))
+    native, scores = pixels(browser), all_of(browser, "#metrics")[0].text
+    assert "0.40" in scores and "0.70" not in scores
+    pick(browser, "order", "arranged")
+    for n, net in enumerate(networks):
+        assert cells_of(browser, n) == net.layers[1].order.tolist()
+    assert all(a != b for a, b in zip(native, pixels(browser), strict=True))
+    assert "0.70" in all_of(browser, "#metrics")[0].text
+    for n, net in enumerate(networks):
+        t, order = net.layers[1].selectivity, net.layers[1].order
+        labels = inspect.preferred(t[:, order], threshold=1.0)
+        scored = inspect.region_scores(
+            labels, GRIDS["second"], alive=~np.isnan(t[0, order]), key=jax.random.key(0)
+        )
+        told = all_of(browser, "#panel-networks .side")[n].text
+        low, high = (round(bound) for bound in (scored.count.low, scored.count.high))
+        assert f"{scored.count.value:.0f} regions; by chance {low}" in told and str(high) in told
+    pick(browser, "layer", "first")  # Without another order.
+    assert cells_of(browser, 0) == list(range(8))
+    assert "no other order" in all_of(browser, ".network")[0].text
+
+
+def test_a_filter_that_is_kept_stays_so_in_the_other_order(both_orders):
+    from selenium.webdriver import ActionChains
+
+    browser, networks = both_orders
+    pick(browser, "layer", "second")
+    pick(browser, "order", "as trained")
+    choose(browser, "group", NAMES[1])
+    ActionChains(browser).click(all_of(browser, "[role=gridcell]")[5]).perform()
+    ActionChains(browser).move_to_element(all_of(browser, "h1")[0]).perform()
+    pick(browser, "order", "arranged")
+    chosen = all_of(browser, "[aria-selected=true]")
+    assert [cell.get_attribute("data-unit") for cell in chosen] == ["5", "5"]
+    places = [str(net.layers[1].order.tolist().index(5)) for net in networks]
+    assert [cell.get_attribute("data-place") for cell in chosen] == places
+
+
+def test_the_first_view_is_a_map_of_regions_that_lead_to_their_class(browser):
+    from selenium.webdriver import ActionChains
+
+    assert all_of(browser, "#order")[0].get_attribute("hidden")  # There is one order.
+    pick(browser, "layer", "second")
+    colours = {tuple(script(browser, PIXEL, n, unit)) for n in range(2) for unit in (0, 1, 2)}
+    assert len(colours) > 1 and "prefers" in all_of(browser, "#shown")[0].text
+    names = [button.text.split("\n")[0] for button in all_of(browser, "#panel .places button")]
+    assert names and set(names) <= {"all of them", "<b>rest</b>"}
+    squares = all_of(browser, ".squares")[0].find_elements("css selector", "[role=gridcell]")
+    wanted = next(cell for cell in squares if "prefers <b>rest" in cell.get_attribute("aria-label"))
+    ActionChains(browser).click(wanted).perform()
+    assert all_of(browser, "#shown")[0].text == "Average response to <b>rest</b>"
+    assert all_of(browser, "#group option:checked")[0].get_attribute("textContent") == "<b>rest</b>"
+    ActionChains(browser).click(all_of(browser, "#back")[0]).perform()
+    assert "prefers" in all_of(browser, "#shown")[0].text
+    all_of(browser, "#panel .places button")[0].click()
+    assert all_of(browser, "#panel-title")[0].text == names[0]
+
+
+PIXEL = """
+    const canvas = document.querySelectorAll('.stage canvas')[arguments[0]];
+    const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext('2d', { willReadFrequently: true });
+    copy.drawImage(canvas, 0, 0);
+    const [column, row] = [arguments[1] % 3, Math.floor(arguments[1] / 3)];
+    const [x, y] = [((column + 0.1) * canvas.width) / 3, ((row + 0.85) * canvas.height) / 4];
+    return [...copy.getImageData(x, y, 1, 1).data];
+"""
+
+
+def test_names_of_any_length_and_script_fit_a_narrow_window(driver, tmp_path):
+    (net, images), long = network("x" * 90, 0), "encoder/" * 12
+    layers = [dataclasses.replace(layer, name=long + layer.name) for layer in net.layers]
+    page = tmp_path / "names.html"
+    names = ["قطط كبيرة", "大型ネコ科動物" * 9, "Donaudampfschifffahrtsgesellschaft" * 3]
+    atlas.write_page(
+        page, [dataclasses.replace(net, layers=layers)], images=images, class_names=names, threshold=1.0
+    )
+    for width in (320, 390, 900, 1280):
+        sized(driver, width, 700)
+        driver.get(page.as_uri())
+        assert script(driver, "return document.documentElement.scrollWidth") <= width
+        for part in all_of(driver, ".controls, #grids, #panel"):
+            assert part.size["width"] <= width
+    assert driver.get_log("browser") == []
+
+
+def test_a_wide_layer_keeps_the_most_alike_and_means_in_a_byte():
+    draw = np.random.default_rng(0)
+    matrix = np.corrcoef(draw.standard_normal((20, 30)), rowvar=False)
+    matrix[3] = matrix[:, 3] = np.nan
+    kept = _encoding.nearest(matrix, 8)
+    names, values = counted(kept["nearest"]), unpack(kept["values"])
+    for unit in range(30):
+        row = np.where(np.isnan(matrix[unit]), -9, matrix[unit])
+        wanted = np.full(30, np.nan) if unit == 3 else np.sort(row)[::-1]
+        np.testing.assert_allclose(values[unit], wanted[:8], atol=0.5 / 127 + 1e-6)
+        assert unit == 3 or row[names[unit]].min() == pytest.approx(wanted[7])
+    assert "nearest" in _encoding.likeness(np.eye(1025)) and "data" in _encoding.likeness(np.eye(1024))
+    means = draw.standard_normal((50, 7)) * 10.0 ** np.arange(-3, 4)
+    means[:, 2] = 5
+    found = _encoding.by_column(means)
+    assert found["type"] == "int8"
+    assert (np.abs(unpack(found) - means) <= np.ptp(means, axis=0) / 508 * 1.01 + 1e-6).all()
 
 
 def test_a_phone_needs_no_sideways_scroll(browser, page):

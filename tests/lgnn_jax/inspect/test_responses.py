@@ -648,6 +648,13 @@ def test_class_maps_draw_the_chosen_classes_with_their_regions():
         plots.class_maps({"LGNN": np.full((1, 2, 2), np.nan)}, {"pine": 0})
 
 
+def test_names_that_would_cover_each_other_give_way():
+    columns = np.eye(2)[np.tile([0, 1], 32)].T  # Regions a unit wide, and names of about two units.
+    figure, _ = plots.preferred_classes({"a": {"b": columns}}, {"b": Grid((8, 8))}, ["x" * 12, "y" * 12])
+    at = sorted(text.get_position()[0] for text in figure.axes[0].texts)
+    assert len(at) >= 3 and np.diff(at).min() > 1.5
+
+
 def test_preferred_classes_are_the_largest_t_and_their_regions_are_named_and_counted():
     grid = Grid((4, 3))
     t = noise(3, 12) / 10
@@ -672,10 +679,13 @@ def test_preferred_classes_are_the_largest_t_and_their_regions_are_named_and_cou
     names = {text.get_text(): text.get_position() for text in panels[0].texts}
     assert names["cat"][0] in (0, 1) and names["cat"][1] in (0, 1)
     pixels = np.asarray(panels[0].images[0].get_array())
-    assert (pixels[0, 0] == pixels[3, 2]).all() and (pixels[2, 0] == pixels[2, 1]).all()
+    np.testing.assert_allclose(pixels[3, 2], 0.5 + pixels[0, 0] / 2)  # Alone, so paler.
+    assert (pixels[0, 0] == pixels[1, 1]).all() and (pixels[2, 0] == pixels[2, 1]).all()
+    assert [text.get_text() for text in figure.legends[0].texts] == ["none", "cat", "dog", "eel"]
     assert len({tuple(pixels[place]) for place in ((0, 0), (2, 2), (2, 0))}) == 3
     own = Figure()
     assert plots.preferred_classes({"a": {"b": t}}, {"b": grid}, "xyz", axes=own.subplots())[0] is own
+    assert not own.legends
     for wrong, message in (
         (({"a": {"b": t}}, {"b": grid}, "xy"), "2 named classes, got shape"),
         (({"a": {"b": t[:, 1:]}}, {"b": grid}, "xyz"), "11 units"),

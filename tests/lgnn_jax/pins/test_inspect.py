@@ -91,7 +91,7 @@ def write(path, count=2, **options):
         dead=np.arange(12) == 3,
     )
     nets = [
-        atlas.Network(title, [shown(seed, "first"), shown(seed, "second", made if seed else None)], *about)
+        atlas.Shown(title, [shown(seed, "first"), shown(seed, "second", made if seed else None)], *about)
         for seed, (title, *about) in enumerate(
             [
                 ("baseline",),
@@ -99,7 +99,7 @@ def write(path, count=2, **options):
             ]
         )
     ][:count]
-    atlas.write(
+    atlas.write_page(
         path,
         nets,
         images=network.images()[0],

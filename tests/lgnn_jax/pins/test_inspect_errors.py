@@ -39,11 +39,11 @@ def layer(kernel=None, shape=(2, 2), found=None, **options):
 
 
 def net(title="one", layers=None, **options):
-    return atlas.Network(title, [layer()] if layers is None else layers, **options)
+    return atlas.Shown(title, [layer()] if layers is None else layers, **options)
 
 
 def write(*networks, path="page.html", images=IMAGES, class_names=("a", "b"), **options):
-    atlas.write(path, networks or [net()], images=images, class_names=class_names, **options)
+    atlas.write_page(path, networks or [net()], images=images, class_names=class_names, **options)
 
 
 def visualise(responses=colours, layer="in", units=None, *, shape=(8, 8, 3), setting=None, **options):

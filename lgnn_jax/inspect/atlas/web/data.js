@@ -10,18 +10,42 @@ function bytes(text) {
 
 const TYPES = { int8: [Int8Array, -128], int16: [Int16Array, -32768], int32: [Int32Array, NaN] };
 
-/** The values of a packed array, NaN where they are not defined. */
+/** The codes of a packed array. */
+const codes = (packed) => new TYPES[packed.type][0](bytes(packed.data).buffer);
+
+/** The values of a packed array, NaN where they are not defined; scale and offset may be by column. */
 function unpack(packed) {
-  const [Type, undefinedCode] = TYPES[packed.type];
-  const codes = new Type(bytes(packed.data).buffer);
-  const values = new Float32Array(codes.length);
-  for (let i = 0; i < codes.length; i++)
-    values[i] = codes[i] === undefinedCode ? NaN : packed.offset + packed.scale * codes[i];
+  const undefinedCode = TYPES[packed.type][1];
+  const from = codes(packed);
+  const [scale, offset] = [packed.scale, packed.offset].map((given) => (given.data ? floats(given) : [given]));
+  const values = new Float32Array(from.length);
+  for (let i = 0; i < from.length; i++)
+    values[i] = from[i] === undefinedCode ? NaN : offset[i % offset.length] + scale[i % scale.length] * from[i];
   return values;
 }
 
+const floats = (packed) => new Float32Array(bytes(packed.data).buffer);
+
+/** How alike a unit and every other are, from all pairs or from those that were kept. */
+function alikeness(matrix, units) {
+  if (!matrix) return { kept: 0, row: () => new Float32Array(units).fill(NaN) };
+  if (!matrix.nearest) {
+    const triangle = unpack(matrix);
+    return { kept: units, row: (unit) => triangleRow(triangle, unit, units) };
+  }
+  const nearest = codes(matrix.nearest);
+  const values = unpack(matrix.values);
+  const kept = matrix.nearest.shape[1];
+  const row = (unit) => {
+    const found = new Float32Array(units).fill(NaN);
+    for (let i = unit * kept; i < (unit + 1) * kept; i++) found[nearest[i]] = values[i];
+    return found;
+  };
+  return { kept, row };
+}
+
 /** One row of a symmetric matrix that is kept as its lower triangle. */
-function matrixRow(triangle, unit, units) {
+function triangleRow(triangle, unit, units) {
   const row = new Float32Array(units);
   for (let i = 0; i < units; i++) {
     const [high, low] = i > unit ? [i, unit] : [unit, i];
@@ -60,26 +84,65 @@ function layerData(network, layer = state.layer) {
 function open(block, [rows, columns]) {
   const units = rows * columns;
   const means = unpack(block.means);
-  const t = unpack(block.t);
-  const part = (values, row) => values.subarray(row * units, (row + 1) * units);
-  const matrices = {};
-  for (const kind of ["correlations", "cosines"]) matrices[kind] = block[kind] && unpack(block[kind]);
+  const alike = { correlations: alikeness(block.correlations, units), cosines: alikeness(block.cosines, units) };
+  const own = Int32Array.from({ length: units }, (_, unit) => unit);
+  const orders = { native: arrangement(own, block.regions, block.scores) };
+  if (block.order) orders.arranged = arrangement(codes(block.order), block.arranged_regions, block.arranged_scores);
+  const preferences = { groups: codes(block.preferences.groups), t: unpack(block.preferences.t), count: block.preferences.t.shape[1] };
+  const responders = { units: codes(block.responders.units), t: unpack(block.responders.t), count: block.responders.t.shape[1] };
+  /** Pairs of a name and a t, the largest first, of one row. */
+  const pairs = ({ groups, units: names = groups, t, count }, row) =>
+    Array.from({ length: count }, (_, i) => [names[row * count + i], t[row * count + i]]).filter(([, value]) => !Number.isNaN(value));
   return {
     units,
-    regions: block.regions.map(([group, members]) => ({ group, members })),
+    orders,
+    here: () => orders[state.order] ?? orders.native,
+    correlation: block.neighbour_correlation,
+    preferred: codes(block.preferred),
     dead: new Set(block.dead),
     constant: new Set(block.constant),
-    top: new Int32Array(bytes(block.top_images.data).buffer),
+    top: codes(block.top_images),
     keep: block.top_images.shape[1],
     source: block.pictures.source,
-    scores: block.scores,
     pictures: sheet(block.pictures, refresh),
-    has: (kind) => Boolean(matrices[kind]),
-    mean: (group) => part(means, group),
-    t: (group) => part(t, group),
-    alike: (kind, unit) =>
-      matrices[kind] ? matrixRow(matrices[kind], unit, units) : new Float32Array(units).fill(NaN),
+    has: (kind) => Boolean(block[kind]),
+    kept: (kind) => alike[kind].kept,
+    alike: (kind, unit) => alike[kind].row(unit),
+    mean: (group) => means.subarray(group * units, (group + 1) * units),
+    preferences: (unit) => pairs(preferences, unit),
+    responders: (group) => pairs(responders, group),
   };
+}
+
+/** What follows the order in which filters lie: their places, regions and scores. */
+function arrangement(unitAt, regions, scores) {
+  const placeAt = new Int32Array(unitAt.length);
+  unitAt.forEach((unit, place) => (placeAt[unit] = place));
+  const members = codes(regions.groups.members);
+  const starts = [0];
+  for (const count of codes(regions.groups.counts)) starts.push(starts.at(-1) + count);
+  const chance = unpack(regions.groups.chance);
+  const width = regions.groups.chance.shape[1];
+  return {
+    unitAt,
+    placeAt,
+    scores,
+    preferred: runs(codes(regions.preferred.members)),
+    chance: regions.preferred.chance,
+    regions: (group) => runs(members.subarray(starts[group], starts[group + 1])),
+    chanceOf: (group) => chance.subarray(group * width, (group + 1) * width),
+  };
+}
+
+/** Regions from their members one after the other; the last of each is kept as -1 less its number. */
+function runs(members) {
+  const found = [];
+  let open = [];
+  for (const code of members) {
+    open.push(code < 0 ? -1 - code : code);
+    if (code < 0) found.push(open), (open = []);
+  }
+  return found;
 }
 
 let photographs = null;
@@ -94,9 +157,4 @@ function best(values, count, leaveOut = -1) {
   const order = [];
   for (let i = 0; i < values.length; i++) if (i !== leaveOut && !Number.isNaN(values[i])) order.push(i);
   return order.sort((a, b) => values[b] - values[a] || a - b).slice(0, count);
-}
-
-/** t of every class (not superclass) at a unit. */
-function preferences(layer, unit) {
-  return Float32Array.from(atlas.classes, (_, group) => layer.t(group)[unit]);
 }

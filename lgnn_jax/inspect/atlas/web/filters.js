@@ -15,21 +15,12 @@ function cross(context, x, y, side, dead) {
   context.stroke();
 }
 
-/** The class with the largest t at every unit. */
-function favouriteClasses(layer) {
-  const most = new Float32Array(layer.units).fill(-Infinity);
-  const group = new Array(layer.units).fill(null);
-  for (let c = 0; c < atlas.classes.length; c++) {
-    const t = layer.t(c);
-    for (let u = 0; u < layer.units; u++) if (t[u] > most[u]) [most[u], group[u]] = [t[u], c];
-  }
-  return group;
-}
-
-function describe(layer, unit, favourite) {
+function describe(layer, unit) {
   if (layer.dead.has(unit)) return "dead";
   if (layer.constant.has(unit)) return "never changes";
-  return favourite === null ? "no class" : `responds most to ${atlas.classes[favourite]}`;
+  const [most] = layer.preferences(unit);
+  const prefers = layer.preferred[unit] < 0 ? "prefers none" : `prefers ${groupName(layer.preferred[unit])}`;
+  return most && most[0] !== layer.preferred[unit] ? `${prefers}, responds most to ${atlas.classes[most[0]]}` : prefers;
 }
 
 function canvas(className, width, height) {
@@ -47,11 +38,12 @@ function draw(target, how) {
 }
 
 /** A filter's image with a number under it; a click goes to that filter. */
-function thumbnail() {
+function thumbnail(network) {
   const picture = el("canvas", { width: 66, height: 66, "aria-hidden": "true" });
   const caption = el("span");
   const slot = { unit: null };
-  slot.element = el("button", { type: "button", on: { click: () => pin(slot.unit, true) } }, picture, caption);
+  const go = () => pin(layerData(network).here().placeAt[slot.unit], true);
+  slot.element = el("button", { type: "button", on: { click: go } }, picture, caption);
   slot.show = (layer, unit, text) => {
     slot.unit = unit;
     slot.element.hidden = unit === undefined;

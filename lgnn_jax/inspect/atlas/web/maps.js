@@ -1,4 +1,4 @@
-// What squares are coloured by, and what is outlined.
+// What squares are coloured by.
 
 // Colours: ColorBrewer's RdBu around 0 and YlGnBu otherwise, which colour-blind people can read.
 
@@ -25,18 +25,26 @@ function scaleOf(kind, low, high) {
 /** What the squares are coloured by: values for each network, one scale for both, and words. */
 function shown() {
   const layers = atlas.networks.map((_, n) => layerData(n));
-  const unit = active();
-  if (unit !== null) {
-    const what = state.kind === "cosines" ? "in their weights" : "in their responses";
+  const units = compared();
+  if (units !== null) {
+    const what = state.kind === "cosines" ? "weights" : "responses";
+    const kept = layers[0].kept(state.kind);
+    const all = kept === layers[0].units;
     return {
-      values: layers.map((layer) => layer.alike(state.kind, unit)),
+      values: layers.map((layer, n) => layer.alike(state.kind, units[n])),
+      blank: !all,
       scale: scaleOf("diverging", -1, 1),
-      title: [`How alike filter ${unit} and every other filter are ${what}`],
-      text: "1 is fully alike, 0 unrelated, −1 opposite.",
+      title: [`How alike the others are to ${numbered(units)}, in ${what}`],
+      text: `1 is fully alike, 0 unrelated, −1 opposite.${all ? "" : ` Of so many filters the ${kept} most alike are kept; others are white.`}`,
       ends: ["opposite", "alike"],
     };
   }
-  if (state.group === null) return null;
+  if (state.group === null)
+    return {
+      values: layers.map((layer) => layer.preferred),
+      scale: { colour: colourOf },
+      title: [`Which ${oneClass} every filter prefers`],
+    };
   const values = layers.map((layer) => {
     const mean = layer.mean(state.group);
     return state.other === null ? mean : mean.map((m, i) => m - layer.mean(state.other)[i]);
@@ -60,42 +68,4 @@ function shown() {
     text: `Red responds more to the first, blue more to the second, in the layer's own units.${same}`,
     ends: ["less", "more"],
   };
-}
-
-// Regions.
-
-/** The largest regions that do not overlap, superclasses and classes alike. */
-function landmarks(layer, count = 12) {
-  const taken = new Set();
-  const chosen = [];
-  const bySize = layer.regions.filter((r) => r.members.length > 1).sort((a, b) => b.members.length - a.members.length);
-  for (const region of bySize) {
-    if (region.members.some((unit) => taken.has(unit))) continue;
-    region.members.forEach((unit) => taken.add(unit));
-    chosen.push(region);
-    if (chosen.length === count) break;
-  }
-  return chosen;
-}
-
-const regionsOf = (layer, group) => layer.regions.filter((region) => region.group === group);
-
-/** The member nearest to the region's middle. */
-function heart(region) {
-  const places = region.members.map(position);
-  const middle = [0, 1].map((axis) => places.reduce((sum, p) => sum + p[axis], 0) / places.length);
-  const far = places.map((p) => Math.hypot(p[0] - middle[0], p[1] - middle[1]));
-  return region.members[far.indexOf(Math.min(...far))];
-}
-
-/** What to outline in a network: [{region, dashed, name}], named only where several things are outlined. */
-function outlines(network) {
-  const layer = layerData(network);
-  if (state.region) return state.region.network === network ? [{ region: state.region }] : [];
-  if (state.group === null)
-    return active() === null ? landmarks(layer).map((region) => ({ region, name: groupName(region.group) })) : [];
-  if (state.other === null || state.other === ALL) return regionsOf(layer, state.group).map((region) => ({ region }));
-  const named = (group, dashed) =>
-    regionsOf(layer, group).map((region, i) => ({ region, dashed, name: i === 0 ? groupName(group) : "" }));
-  return [...named(state.group, false), ...named(state.other, true)];
 }

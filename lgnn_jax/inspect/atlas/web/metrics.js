@@ -2,8 +2,9 @@
 
 function metrics() {
   const layers = atlas.networks.map((_, n) => layerData(n));
-  const names = Object.keys(atlas.metrics).filter((name) => layers.some((layer) => name in layer.scores));
-  byId("metrics-title").textContent = `How ordered layer ${atlas.layers[state.layer].name} is`;
+  const names = Object.keys(atlas.metrics).filter((name) => layers.some((layer) => name in layer.here().scores));
+  const how = layers.some((layer) => layer.orders.arranged) ? (state.order === "arranged" ? ", arranged" : ", as trained") : "";
+  byId("metrics-title").textContent = `How ordered layer ${atlas.layers[state.layer].name} is${how}`;
   byId("metrics-text").textContent = names.length
     ? "The dot is the layer's value. The grey band is what chance gives: 95 % of the values when the same filters are put in random places; the tick in it is their mean. A dot to the right of its band is more order than chance."
     : "No metrics were computed.";
@@ -11,7 +12,7 @@ function metrics() {
 }
 
 function metric(name, layers) {
-  const scores = layers.map((layer) => layer.scores[name] ?? { undefined: "not computed" });
+  const scores = layers.map((layer) => layer.here().scores[name] ?? { undefined: "not computed" });
   const part = el("article", { className: "metric" }, el("h3", {}, name), el("p", {}, atlas.metrics[name]));
   const defined = scores.filter((score) => !("undefined" in score));
   if (defined.length) part.append(strip(scores, defined));

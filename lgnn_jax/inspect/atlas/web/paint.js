@@ -21,19 +21,28 @@ function paintGrids() {
 function paint() {
   const map = paintGrids();
   const title = byId("shown");
-  title.replaceChildren(...(map ? map.title : [`The filters of layer ${atlas.layers[state.layer].name} in their places`]));
+  title.replaceChildren(...map.title);
   title.title = title.textContent;
+  byId("back").hidden = state.group === null && state.pinned === null;
   scaleBar(map);
   panel();
 }
 
 function scaleBar(map) {
   const box = byId("scale");
-  if (!map || state.cells === "pictures") {
-    const text = map ? "" : "Outlined: the largest regions of filters that respond to the same class. Point at one in the list, or choose a class above.";
-    box.replaceChildren(el("p", { className: "scale-text" }, text));
+  if (!map.ends) {
+    const key = (colour, text) => {
+      const swatch = el("i", { className: "swatch" });
+      swatch.style.background = colour;
+      return el("span", { className: "key" }, swatch, text);
+    };
+    const { others } = named();
+    const keys = others ? [key(OTHERS[1], `one of ${others} others`)] : [];
+    const about = `Prefers: the ${oneClass} with the largest t, above ${atlas.threshold}. Outlined and named: the largest region of each colour. Click a square to see its ${oneClass}.`;
+    box.replaceChildren(el("p", { className: "scale-text" }, ...keys, key(NOTHING, "none"), about));
     return;
   }
+  if (state.cells === "pictures") return box.replaceChildren();
   const { low, high, kind } = map.scale;
   const bar = el("div", { className: "ramp" });
   bar.style.background = `linear-gradient(to right, ${RAMPS[kind].filter((_, i) => i % 15 === 0).join(", ")})`;
@@ -50,36 +59,61 @@ function scaleBar(map) {
 }
 
 function panel() {
-  const unit = active();
+  const units = active();
   const title = byId("panel-title");
   const text = byId("panel-text");
-  if (unit !== null) {
-    const [row, column] = position(unit);
-    title.textContent = `Filter ${unit}`;
-    text.textContent = `Row ${row}, column ${column}${state.pinned === unit ? "; kept until Escape or another click" : "; click or Enter keeps it"}.`;
+  if (units !== null) {
+    const kept = sameFilters(units, state.pinned);
+    const opens = compared() === null && atlas.networks.some((_, n) => layerData(n).preferred[units[n]] >= 0);
+    const what = kept ? "kept until Escape or another click" : opens ? `click or Enter opens its ${oneClass}` : "click or Enter keeps it";
+    const places = new Set(units.map((unit, n) => layerData(n).here().placeAt[unit]));
+    title.textContent = capital(numbered(units));
+    text.textContent = `${capital(places.size === 1 ? `${where([...places][0])}; ${what}` : what)}.`;
   } else if (state.group !== null) {
     title.replaceChildren(bdi(groupName(state.group)));
     text.textContent = `Outlined: filters whose t for it is above ${atlas.threshold}.`;
     if (state.other !== null && state.other !== ALL) text.append(" Dashed: those for ", bdi(groupName(state.other)), ".");
   } else {
     title.textContent = "Regions";
-    text.textContent = "The largest that do not overlap.";
+    text.textContent = `Neighbouring filters that prefer the same ${oneClass}. Point at one to see where it is.`;
   }
   sides.forEach((side) => side.paint());
 }
 
-function preview(unit) {
-  if (state.preview === unit) return;
-  state.preview = unit;
+function preview(place) {
+  const units = place === null ? null : filtersAt(place);
+  if (sameFilters(state.preview, units)) return;
+  state.preview = units;
   refresh();
 }
 
-function pin(unit, move = false) {
-  state.pinned = state.pinned === unit && !move ? null : unit;
+function pin(place, move = false) {
+  const units = filtersAt(place);
+  state.pinned = sameFilters(state.pinned, units) && !move ? null : units;
   if (move) state.preview = null;
-  state.cursor = unit;
-  announce(state.pinned === null ? `Filter ${unit} let go` : `Filter ${unit} kept`);
+  state.cursor = place;
+  announce(`${capital(numbered(units))} ${state.pinned === null ? "let go" : "kept"}`);
   refresh();
+}
+
+/** Back to the map of regions, one step at a time: first from a filter, then from a class. */
+function back() {
+  if (state.pinned !== null || state.group === null) {
+    Object.assign(state, { pinned: null, preview: null });
+    announce("");
+    refresh();
+  } else choose({ group: null, preview: null });
+}
+
+/** Lays the filters of the whole page out in another order; filters that were kept stay kept. */
+function lay(order) {
+  state.order = order;
+  Object.assign(state, { preview: null, region: null, cursor: state.pinned ? layerData(0).here().placeAt[state.pinned[0]] : 0 });
+  views.forEach((view) => view.open());
+  metrics();
+  told();
+  announce(byId("order-text").textContent);
+  paint();
 }
 
 function announce(text) {
@@ -87,13 +121,12 @@ function announce(text) {
 }
 
 function choose(change) {
-  Object.assign(state, change);
+  Object.assign(state, { region: null }, change);
   if (state.group === null) state.other = null;
   byId("group").value = state.group ?? "";
   byId("other").value = state.other ?? "";
   byId("other").disabled = state.group === null;
-  const map = shown();
-  announce(map ? map.title.map((part) => part.textContent ?? part).join("") : "The layer's largest regions");
+  announce(shown().title.map((part) => part.textContent ?? part).join(""));
   refresh();
 }
 
@@ -106,6 +139,7 @@ function openLayer(layer) {
   }
   if (!weights) state.kind = "correlations";
   guide();
+  told();
   views.forEach((view) => view.open());
   metrics();
   paint();
@@ -115,7 +149,23 @@ function guide() {
   const { name } = atlas.layers[state.layer];
   byId("guide").textContent =
     `Each square is one filter of layer ${name}: a small detector that looks for one thing in an image. ` +
-    "Outlined ones respond to a class clearly more than to anything else. Point at a square to see which other filters are like it.";
+    `Its colour is the ${oneClass} that it responds to most clearly. Click a square, or a name, to see where that is at home.`;
 }
 
-/** A row of radio buttons. */
+/** What the order shown is. */
+function told() {
+  const box = byId("order-text");
+  box.hidden = byId("order").hidden = atlas.arranged_first === null;
+  box.textContent =
+    state.order === "arranged"
+      ? "Arranged: after training, filters were put side by side by how alike they are."
+      : "As trained: the filters lie where the network has them.";
+}
+
+/** How much order a layer has, in both of its orders. */
+function orderInWords({ correlation: { native, arranged } }) {
+  const value = (of) => (of === null ? "not defined" : number(of));
+  if (arranged === null) return `Neighbours' correlation ${value(native)}${atlas.arranged_first === null ? "" : " as trained; it has no other order"}`;
+  const parts = [`${value(arranged)} arranged`, `${value(native)} as trained`];
+  return `Neighbours' correlation ${(state.order === "arranged" ? parts : parts.reverse()).join(", ")}`;
+}

@@ -7,11 +7,15 @@ function picks(box, name, options, chosen, change) {
   for (const [value, label, small] of options) {
     const input = el("input", { type: "radio", name, value, on: { change: () => change(value) } });
     input.checked = value === chosen;
-    const text = el("span", {}, label);
+    const text = el("span", { title: label }, shortened(label));
+    if (label !== text.textContent) input.setAttribute("aria-label", small ? `${label} ${small}` : label);
     if (small) text.append(" ", el("small", {}, small));
     box.append(el("label", { className: "pick" }, input, text));
   }
 }
+
+/** A long name without its middle. */
+const shortened = (name) => (name.length > 40 ? `${name.slice(0, 17)}…${name.slice(-21)}` : name);
 
 function groupOptions(select, first, change) {
   select.append(...first.map(([value, text]) => el("option", { value }, text)));
@@ -26,12 +30,19 @@ function groupOptions(select, first, change) {
 
 function controls() {
   const layers = atlas.layers.map(({ name, shape }, i) => [String(i), name, shape.join("×")]);
-  picks(byId("layers"), "layer", layers, String(state.layer), (value) => openLayer(Number(value)));
+  if (layers.length > 12) {
+    const select = el("select", { "aria-label": "Layer", on: { change: () => openLayer(Number(select.value)) } });
+    select.append(...layers.map(([value, name, size]) => el("option", { value }, `${name} ${size}`)));
+    select.value = String(state.layer);
+    byId("layers").append(select);
+  } else picks(byId("layers"), "layer", layers, String(state.layer), (value) => openLayer(Number(value)));
+  const orders = [["arranged", "arranged"], ["native", "as trained"]];
+  picks(byId("order"), "order", orders, state.order, lay);
   const kinds = [["correlations", "responses"], ["cosines", "weights"]];
   picks(byId("kind"), "kind", kinds, state.kind, (kind) => choose({ kind }));
   const cells = [["colours", "colours"], ["pictures", "images"], ["both", "both"]];
   picks(byId("cells"), "cells", cells, state.cells, (value) => choose({ cells: value }));
-  groupOptions(byId("group"), [["", "no class: regions"]], (group) => choose({ group }));
+  groupOptions(byId("group"), [["", "– map of regions"]], (group) => choose({ group }));
   groupOptions(byId("other"), [["", "nothing"], [ALL, "all images"]], (other) => choose({ other }));
 }
 
@@ -42,7 +53,10 @@ function numbers() {
     "How alike two filters are, in weights": "The cosine of the angle between their weights: 1 for the same direction, 0 for unrelated, −1 for opposite. Kept in steps of 0.008.",
     "Average response": "How strongly a filter responds to the images of a class, on average over the image and over all test images of the class. Units are the layer's own, so compare colours, not layers.",
     t: `How clearly a filter prefers a class: the difference between its average response to the class and to all other images, divided by the uncertainty of this difference (Welch's t). Above ${atlas.threshold} is called clear here.`,
-    Region: "Connected filters, side by side or one above the other, whose t for the same class is above that limit.",
+    "What a filter prefers": `The ${oneClass} with the largest t, where that is above ${atlas.threshold}; otherwise it prefers none.`,
+    Region: "Connected filters, side by side or one above the other: on the map of regions those that prefer the same thing, for one class those whose t for it is above that limit.",
+    "Regions by chance": "The number, or size, of regions when the same filters are put in random places, 1,000 times: 95 % of these values lie between the two numbers. Filters in order are in fewer and larger regions.",
+    "Arranged, as trained": "As trained, filters lie where the network has them. Arranged, they were put side by side by how alike they are, after training; the network computes the same. Values are of the order that is shown.",
     "Chance (the grey band)": "The same number when the same filters are put in random places, 1,000 times by default: 95 % of these values lie in the band.",
     z: "How far a value lies from the mean of chance, in standard deviations of chance. Beyond 2 or so is rare by chance.",
     "Test accuracy, recognised": "The share of images which the network never saw in training that it names correctly.",
@@ -64,7 +78,12 @@ function start() {
   choose({});
   announce("");
   document.addEventListener("keydown", (event) => {
-    if (event.key === "Escape") Object.assign(state, { pinned: null, preview: null }), announce(""), refresh();
+    if (event.key === "Escape") back();
+  });
+  byId("back").addEventListener("click", () => {
+    Object.assign(state, { pinned: null, preview: null });
+    choose({ group: null });
+    byId("grids").focus();
   });
   window.addEventListener("resize", () => {
     views.forEach((view) => view.resize());

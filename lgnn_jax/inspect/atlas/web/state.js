@@ -6,7 +6,7 @@
 const read = (id) => JSON.parse(document.getElementById(id).textContent);
 const byId = (id) => document.getElementById(id);
 const atlas = read("atlas");
-const groups = [...atlas.classes, ...atlas.superclasses]; // Rows of "means" and "t"; then the mean of all.
+const groups = [...atlas.classes, ...atlas.superclasses]; // Rows of "means"; then the mean of all.
 const ALL = groups.length;
 const both = atlas.networks.length > 1;
 
@@ -16,12 +16,15 @@ const state = {
   other: null, // and the one that is taken away.
   kind: "correlations", // What filters are alike in; or "cosines", of weights.
   cells: "colours",
-  cursor: 0, // The square that the Tab key reaches.
-  preview: null, // The filter under the pointer or the keyboard,
+  order: atlas.arranged_first ? "arranged" : "native",
+  cursor: 0, // The place that the Tab key reaches.
+  preview: null, // By network the filter under the pointer or the keyboard,
   pinned: null, // and the one that was clicked.
   region: null, // A region to outline alone: {network, members}.
 };
 const active = () => state.preview ?? state.pinned;
+/** The filters that others are compared with: on the map of regions only one that was clicked. */
+const compared = () => (state.group === null && state.pinned === null ? null : active());
 
 // Elements and words.
 
@@ -40,15 +43,25 @@ const bdi = (text) => el("bdi", { title: text }, text);
 const number = (value, digits = 2) =>
   Number.isNaN(value) ? "not defined" : value.toFixed(digits).replace(/^-(?=0\.?0*$)/, "").replace("-", "−");
 const percent = (share) => `${Math.round(100 * share)} %`;
-const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
+const plural = (count, word, many = `${word}s`) => `${count} ${count === 1 ? word : many}`;
+const oneClass = atlas.superclasses.length ? "group of classes" : "class"; // What filters are said to prefer.
+const classes = atlas.superclasses.length ? "groups of classes" : "classes";
 const groupName = (group) => (group === ALL ? "all images" : groups[group]);
 
-function position(unit) {
+/** Row and column of a place. */
+function position(place) {
   const columns = atlas.layers[state.layer].shape[1];
-  return [Math.floor(unit / columns), unit % columns];
+  return [Math.floor(place / columns), place % columns];
 }
 
-function place(unit) {
-  const [row, column] = position(unit);
+function where(place) {
+  const [row, column] = position(place);
   return `row ${row}, column ${column}`;
 }
+
+/** By network the filter that lies at a place. */
+const filtersAt = (place) => atlas.networks.map((_, n) => layerData(n).here().unitAt[place]);
+const sameFilters = (a, b) => a === b || (a && b && a.every((unit, n) => unit === b[n]));
+/** A number, or two of them where networks differ. */
+const numbered = (units) => (new Set(units).size === 1 ? `filter ${units[0]}` : `filters ${units.join(" and ")}`);
+const capital = (text) => text[0].toUpperCase() + text.slice(1);

@@ -1,0 +1,338 @@
+"""The page of networks and images in one call."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from lgnn_jax.inspect._accumulate import accumulate
+from lgnn_jax.inspect._arrange import orders_of
+from lgnn_jax.inspect._checks import check_labels, positive
+from lgnn_jax.inspect._feature_vis import FeatureVisualisation, Setting
+from lgnn_jax.inspect._feature_vis import visualise as visualised
+from lgnn_jax.inspect._measure import measure
+from lgnn_jax.inspect._network._network import Layer, Network, as_shown
+from lgnn_jax.inspect._regions import per_class_accuracy
+from lgnn_jax.inspect._split import halves
+from lgnn_jax.inspect._statistics import ResponseStatistics
+from lgnn_jax.inspect.atlas import _model as atlas
+from lgnn_jax.inspect.atlas._checks import check_superclasses
+from lgnn_jax.inspect.atlas._model import Shown
+from lgnn_jax.inspect.atlas._page import check_folder, write_page
+
+Progress = Callable[[str, int, int], object]
+
+
+def write(
+    path: str | os.PathLike[str],
+    networks: Network | Sequence[Network],
+    images: Any,
+    labels: jax.typing.ArrayLike,
+    *,
+    class_names: Sequence[str],
+    superclass_names: Sequence[str] = (),
+    superclass_of: Sequence[int] = (),
+    fit_images: Any = None,
+    arranged: bool = True,
+    visualise: Setting | None = None,
+    permutations: int = 1000,
+    batch: int = 256,
+    top: int = 9,
+    threshold: float = 5.0,
+    title: str = "Atlas of a network",
+    key: jax.Array | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Looks into one network, or two side by side, and writes the page.
+
+    It gathers the activations of all layers on the images, puts the units of every layer in order, measures both
+    orders with their nulls, and says which classes are recognised where the network gives logits. An order is
+    fitted on other images than those that are shown and measured on: on ``fit_images``, or on half of every
+    class's images, at most 2,000 in all.
+
+    Args:
+      path: The file, in a folder that exists; it is replaced in one step.
+      networks: One or two of :func:`lgnn_jax.inspect.linen` and its kind, the baseline first. Two must have the
+        same layers on the same grids. Equal titles are numbered.
+      images: Images as they are shown, bytes or floats in [0, 1], ``(images, height, width, 1 or 3)``, that the
+        networks were not trained on.
+      labels: Their classes, integers ``(images,)`` from 0; every class has two images or, where they are split
+        in halves, better four.
+      class_names: A name a class.
+      superclass_names: A name a group of classes; none where there are no groups.
+      superclass_of: The group of every class, integers from 0 without a gap.
+      fit_images: Images to fit orders on, such as training images; None to take of ``images``.
+      arranged: Whether to put units in order at all.
+      visualise: How to make the image that activates a unit most, such as :data:`lgnn_jax.inspect.SMALL`; most of
+        the time goes into it. None to show the image of ``images`` that activates the unit most.
+      permutations: Relabellings of the nulls of metrics.
+      batch: Images at a time, positive.
+      top: Most activating images to show of each unit, positive.
+      threshold: A unit responds to a class if its t is larger; regions are connected units that do.
+      title: The page's heading.
+      key: A PRNG key for nulls and visualisation; None for ``jax.random.key(0)``.
+      progress: Called as ``progress(what, done, total)`` with a few words on what is done now and parts of the
+        whole work.
+
+    Raises:
+      ValueError: If something does not fit; nothing is written then. What cannot be captured is left out with a
+        warning.
+
+    Example:
+      >>> import flax.linen as nn, jax, numpy as np, pathlib, tempfile
+      >>> from lgnn_jax import inspect
+      >>> images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), np.uint8)
+      >>> labels = np.arange(40) % 2
+      >>> module = nn.Sequential([nn.Conv(6, (3, 3)), nn.relu, lambda x: x.mean((1, 2)), nn.Dense(2)])
+      >>> variables = module.init(jax.random.key(0), images[:1] / 255)
+      >>> network = inspect.linen(module, variables, preprocess=lambda x: (x - 0.5) / 0.25, title="mine")
+      >>> path = pathlib.Path(tempfile.mkdtemp()) / "atlas.html"
+      >>> inspect.atlas.write(path, network, images, labels, class_names=["day", "night"], arranged=False)
+      >>> path.read_text("utf-8").startswith("<!doctype html>")
+      True
+    """
+    check_folder(path)
+    given = _networks(networks)
+    names = [str(name) for name in class_names]
+    labels = check_labels(labels, len(names))
+    as_shown(images[:1])
+    if len(images) != len(labels):
+        raise ValueError(f"There are {len(images)} images and {len(labels)} labels.")
+    check_superclasses(names, superclass_names, superclass_of)
+    fit, scored = _split(labels, fit_images, arranged)
+    _check_counts(labels[scored], names)
+    work = _Work(
+        images=images,
+        labels=labels[scored],
+        scored=scored,
+        fit=(images, fit) if fit_images is None else (fit_images, np.arange(len(fit_images))),
+        classes=len(names),
+        superclass_of=superclass_of,
+        arranged=arranged,
+        visualise=visualise,
+        permutations=permutations,
+        batch=positive("batch", batch),
+        top=min(positive("top", top), len(scored)),
+        key=jax.random.key(0) if key is None else key,
+    )
+    looks = [
+        _Look(network, network.layers(images), title)
+        for network, title in zip(given, _titles(given), strict=True)
+    ]
+    report = _Report(progress, sum(work.steps(look) for look in looks))
+    for look in looks:
+        look.network.warn(look.network.left_out(images), 3)
+    write_page(
+        path,
+        [work.shown(look, report) for look in looks],
+        images=images[scored],
+        class_names=names,
+        superclass_names=superclass_names,
+        superclass_of=superclass_of,
+        threshold=threshold,
+        title=title,
+    )
+    report.part("the page", 1)(1, 1)
+
+
+_VISUALISED = (
+    20  # Parts of the work that the visualisation of a layer counts as, beside one a pass or a layer.
+)
+_EXCITING = 2000  # Images among which visualisation looks for one that excites a unit.
+
+
+class _Look(NamedTuple):
+    """A network, its layers, and its title on the page."""
+
+    network: Network
+    layers: tuple[Layer, ...]
+    title: str
+
+
+class _Report:
+    """Progress of the whole work, from that of its parts."""
+
+    def __init__(self, progress: Progress | None, steps: int):
+        self._progress, self._steps, self._done = progress, steps + 1, 0
+
+    def part(self, what: str, steps: int) -> Callable[[int, int], object]:
+        """``progress(done, total)`` of the next part, which counts as so many steps, of a thousand each."""
+        first, self._done = 1000 * self._done, self._done + steps
+
+        def progress(done: int, total: int) -> None:
+            if self._progress is not None:
+                self._progress(what, first + 1000 * steps * done // max(total, 1), 1000 * self._steps)
+
+        progress(0, 1)
+        return progress
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Work:
+    """What is done with every network."""
+
+    images: Any
+    labels: np.ndarray  # Of the images that are shown.
+    scored: np.ndarray  # The indices of these.
+    fit: tuple[Any, np.ndarray]  # Images and the indices of those to fit on.
+    classes: int
+    superclass_of: Sequence[int]
+    arranged: bool
+    visualise: Setting | None
+    permutations: int
+    batch: int
+    top: int
+    key: jax.Array
+
+    def steps(self, look: _Look) -> int:
+        """Parts of the work on a network."""
+        each = 1 + 2 * self.arranged + (self.visualise is not None) * _VISUALISED
+        return 1 + self.arranged + each * len(look.layers)
+
+    def shown(self, look: _Look, report: _Report) -> Shown:
+        """A network as the page shows it."""
+        orders = self._orders(look, report) if self.arranged else {}
+        reader = look.network.reader(self.images)
+        statistics = accumulate(
+            reader,
+            self.scored,
+            self.labels,
+            classes=self.classes,
+            batch=self.batch,
+            top=self.top,
+            progress=report.part(f"{look.title}: images", 1),
+        )
+        layers = [self._layer(x, look, statistics[x.path], orders.get(x.path), report) for x in look.layers]
+        predicted = reader.predicted(len(self.labels)) if reader.outputs == self.classes else None
+        right = None if predicted is None else per_class_accuracy(predicted, self.labels, self.classes)
+        return Shown(look.title, layers, right, self._facts(look, predicted))
+
+    def _orders(self, look: _Look, report: _Report) -> dict[str, np.ndarray]:
+        """An order for every layer."""
+        images, chosen = self.fit
+        seen = accumulate(
+            look.network.reader(images),
+            chosen,
+            np.zeros(len(chosen), np.int64),
+            classes=1,
+            batch=self.batch,
+            top=1,
+            progress=report.part(f"{look.title}: images to arrange by", 1),
+        )
+        grids = {x.path: x.grid for x in look.layers}
+        return orders_of(grids, seen, None, report.part(f"{look.title}: arranging", len(grids)))
+
+    def _layer(
+        self,
+        x: Layer,
+        look: _Look,
+        statistics: ResponseStatistics,
+        order: np.ndarray | None,
+        report: _Report,
+    ) -> atlas.Layer:
+        """A layer as the page shows it."""
+        scores: list[dict[str, Any]] = []
+        for by in [None] if order is None else [None, order]:
+            report.part(f"{look.title}: metrics of {x.path}", 1)
+            scores.append(
+                measure(
+                    x.grid,
+                    x.kernel,
+                    statistics,
+                    axis=x.axis,
+                    superclass_of=self.superclass_of,
+                    order=by,
+                    kinds=("score",),
+                    key=self.key,
+                    permutations=self.permutations,
+                )
+            )
+        return atlas.layer(
+            x.path or look.title,
+            x.kernel,
+            x.grid,
+            statistics,
+            axis=x.axis,
+            visualisation=self._visualised(x, look, report),
+            scores=scores[0],
+            order=order,
+            arranged_scores=None if order is None else scores[1],
+        )
+
+    def _visualised(self, x: Layer, look: _Look, report: _Report) -> FeatureVisualisation | None:
+        """What activates the layer's units most, where that was asked for."""
+        if self.visualise is None:
+            return None
+        height, width, channels = np.shape(self.images[:1])[1:]
+        return visualised(
+            look.network.activations([x.path]),
+            x.path,
+            key=self.key,
+            setting=self.visualise,
+            shape=(height, width, channels),
+            images=self.images[self.scored[:_EXCITING]],
+            progress=report.part(f"{look.title}: visualisation of {x.path}", _VISUALISED),
+        )
+
+    def _facts(self, look: _Look, predicted: np.ndarray | None) -> dict[str, str]:
+        """What a reader should know of a network."""
+        facts = {"images": str(len(self.labels))}
+        if self.arranged:
+            facts["images"] += f", and {len(self.fit[1])} others to arrange by"
+        if predicted is not None:
+            facts["accuracy"] = f"{np.mean(predicted == self.labels):.1%} of these images"
+        left_out = look.network.left_out(self.images)
+        if left_out:
+            facts["layers left out"] = ", ".join(f"{name} ({why})" for name, why in left_out.items())
+        return facts
+
+
+def _networks(given: Any) -> list[Network]:
+    """One network or two, with a message for anything else."""
+    networks = (
+        [given] if isinstance(given, Network) else list(given) if isinstance(given, list | tuple) else given
+    )
+    for network in networks if isinstance(networks, list) else [networks]:
+        if not isinstance(network, Network):
+            raise ValueError(
+                "networks must be one or two of inspect.linen, nnx, equinox, haiku, function or arrays, got "
+                f"{type(network).__name__}."
+            )
+    if len(networks) not in (1, 2):
+        raise ValueError(f"The page shows one network or two side by side, got {len(networks)}.")
+    return networks
+
+
+def _titles(networks: list[Network]) -> list[str]:
+    """Their titles, numbered where they are equal."""
+    titles = [network.title for network in networks]
+    return [f"{x} {n}" for n, x in enumerate(titles, 1)] if len(set(titles)) < len(titles) else titles
+
+
+def _check_counts(labels: np.ndarray, names: list[str]) -> None:
+    """Raises ``ValueError`` where a class has too few images to be compared with the others."""
+    for name, count in zip(names, np.bincount(labels, minlength=len(names)).tolist(), strict=True):
+        if count < 2:
+            raise ValueError(
+                f"Two images of a class or more are needed to say what it excites, but {name!r} has {count} of the "
+                "images shown. Give more of it, or leave it out."
+            )
+
+
+def _split(labels: np.ndarray, fit_images: Any, arranged: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the images to fit on, of ``images``, and of those to show."""
+    every = np.arange(len(labels))
+    if fit_images is not None or not arranged:
+        return every[:0], every
+    fit, scored = halves(labels)
+    if len(fit) < 2:
+        raise ValueError(
+            "An order is fitted on other images than it is measured on, which takes four images of a class or "
+            "more. Give fit_images=, or arranged=False."
+        )
+    return fit, scored

@@ -1,0 +1,170 @@
+"""One call from networks and images to the page: which images, in which order, measured how."""
+
+import base64
+import io
+import re
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from lgnn_jax import Grid, topography
+from lgnn_jax.inspect import Setting, accumulate, arrange, atlas, function, linen, linen_responses, measure
+from lgnn_jax.inspect import _split as split
+from tests.lgnn_jax.inspect.public_networks import drawn
+from tests.lgnn_jax.inspect.test_atlas import blocks, unpack
+
+DRAW = np.random.default_rng(0)
+LABELS = np.arange(60) % 3
+IMAGES = np.uint8(np.clip(DRAW.normal(60 + 40 * LABELS[:, None, None, None], 40, (60, 8, 8, 3)), 0, 255))
+NAMES = ["dusk", "noon", "dawn"]
+NET = nn.Sequential([nn.Conv(16, (3, 3)), nn.relu, lambda x: x.mean((1, 2)), nn.Dense(3)])
+
+
+def variables(seed=0):
+    return drawn(NET.init(jax.random.key(0), np.zeros((1, 8, 8, 3))), seed)
+
+
+def written(tmp_path, networks, images=IMAGES, labels=LABELS, **options):
+    page = tmp_path / "atlas.html"
+    options = {"class_names": NAMES, "permutations": 50, **options}
+    atlas.write(page, networks, images, labels, **options)
+    return blocks(page)
+
+
+def test_an_order_is_fitted_on_half_and_measured_on_the_rest(tmp_path):
+    network = linen(NET, variables())
+    found = written(tmp_path, network, superclass_names=["dark", "light"], superclass_of=[0, 1, 0], top=4)
+    fit, scored = split.halves(LABELS)
+    assert sorted([*fit, *scored]) == list(range(60)) and np.bincount(LABELS[fit]).tolist() == [10] * 3
+    assert np.bincount(LABELS[scored]).tolist() == [10] * 3
+    block, grid = found["layer-0-0"], Grid((4, 4))
+    order = arrange(network, IMAGES[fit])["layers_0"]
+    np.testing.assert_array_equal(unpack(block["order"]), order)
+    responses = linen_responses(NET, variables())
+    statistics = accumulate(
+        lambda x: responses(np.float32(x) / 255), IMAGES[scored], LABELS[scored], classes=3, top=4
+    )["layers_0"]
+    np.testing.assert_allclose(
+        unpack(block["means"])[:3], statistics.class_means, atol=block["means"]["scale"] + 1e-4
+    )
+    for name, similarity in (
+        ("scores", statistics.similarity),
+        ("arranged_scores", statistics.similarity[order][:, order]),
+    ):
+        expected = topography.neighbour_cosine(similarity, grid, key=jax.random.key(0), permutations=50)
+        shown = block[name]["responses: neighbour correlation"]
+        np.testing.assert_allclose(shown["value"], expected.value, atol=1e-4)
+        np.testing.assert_allclose(shown["null_high"], expected.high, atol=1e-3)
+        assert "responses: Moran's I of superclass selectivity" in block[name]
+    values = [block[x]["responses: neighbour correlation"] for x in ("scores", "arranged_scores")]
+    assert values[1]["value"] > values[1]["null_high"] and values[1]["value"] > values[0]["value"]
+    assert dict(found["atlas"]["networks"][0]["facts"])["images"] == "30, and 30 others to arrange by"
+
+
+def test_images_to_fit_on_can_be_given(tmp_path):
+    network, others = linen(NET, variables()), IMAGES[::-2]
+    found = written(tmp_path, network, fit_images=others)
+    np.testing.assert_array_equal(unpack(found["layer-0-0"]["order"]), arrange(network, others)["layers_0"])
+    images = dict(found["atlas"]["networks"][0]["facts"])["images"]
+    assert images == "60, and 30 others to arrange by"
+    plain = written(tmp_path, network, arranged=False)
+    assert plain["layer-0-0"]["order"] is None and plain["layer-0-0"]["arranged_scores"] == {}
+
+
+def test_two_networks_side_by_side(tmp_path):
+    told = []
+    pair = [linen(NET, variables(seed)) for seed in (0, 1)]
+    found = written(tmp_path, pair, arranged=False, progress=lambda *at: told.append(at))
+    assert [net["title"] for net in found["atlas"]["networks"]] == ["Sequential 1", "Sequential 2"]
+    assert unpack(found["layer-0-0"]["means"]).tolist() != unpack(found["layer-1-0"]["means"]).tolist()
+    dones, totals = [done for _, done, _ in told], {total for _, _, total in told}
+    assert dones == sorted(dones) and len(totals) == 1 and dones[-1] == totals.pop()
+    assert {"Sequential 1: images", "Sequential 2: metrics of layers_0"} <= {what for what, _, _ in told}
+    named = [linen(NET, variables(), title=title) for title in ("plain", "ours")]
+    found = written(tmp_path, named, arranged=False)
+    assert [net["title"] for net in found["atlas"]["networks"]] == ["plain", "ours"]
+
+
+def test_visualisation_is_of_the_network_and_its_preprocessing(tmp_path):
+    """A unit that likes what is dark after preprocessing gets a dark image."""
+
+    def apply(w, images):
+        return {"light": images.mean((1, 2)) @ w}
+
+    w = jnp.stack([jnp.ones(3), -jnp.ones(3)], 1)
+    network = function(apply, w, preprocess=lambda x: -x)
+    setting = Setting(
+        steps=60, learning_rate=0.1, pad=0, jitter=0, scales=(1.0,), angles=(0.0,), jitter_after=0
+    )
+    found = written(tmp_path, network, visualise=setting, arranged=False)["layer-0-0"]
+    assert found["pictures"]["source"] == "visualisation" and found["dead"] == []
+    sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(found["pictures"]["data"]))).convert("L"))
+    first, second = np.split(np.float32(sheet), 2, found["pictures"]["columns"] - 1)
+    assert first.mean() + 60 < second.mean()
+
+
+@pytest.mark.parametrize("counts, fit", [([2, 3, 4], [0, 1, 2]), ([5, 9, 2], [2, 4, 0])])
+def test_a_class_keeps_two_images_to_measure_on(counts, fit):
+    labels = np.repeat(np.arange(3), counts)
+    chosen, rest = split.halves(labels)
+    assert np.bincount(labels[chosen], minlength=3).tolist() == fit
+    assert (np.bincount(labels[rest], minlength=3) >= 2).all()
+    assert (np.diff(chosen) > 0).all() and (np.diff(rest) > 0).all()
+
+
+def test_no_more_than_two_thousand_images_are_fitted_on():
+    fit, rest = split.halves(np.arange(9000) % 10)
+    assert len(fit) == 2000 and len(rest) == 7000
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (
+            {"networks": NET},
+            "networks must be one or two of inspect.linen, nnx, equinox, haiku, function or arrays",
+        ),
+        ({"networks": []}, "one network or two side by side, got 0"),
+        ({"images": IMAGES[:-1]}, "There are 59 images and 60 labels"),
+        ({"labels": LABELS + 1}, "labels must be from 0 to 2"),
+        ({"images": IMAGES[:6], "labels": LABELS[:6]}, "Give fit_images=, or arranged=False"),
+        (
+            {"labels": np.repeat(range(3), [30, 29, 1]), "arranged": False},
+            "Two images of a class or more are needed to say what it excites, but 'dawn' has 1 of the images shown",
+        ),
+        ({"top": 0}, "top must be a positive integer"),
+        ({"superclass_of": [0, 1]}, "superclass_of must hold"),
+        ({"path": "nowhere/atlas.html"}, "'nowhere' is no folder to write 'atlas.html' to; make it first"),
+    ],
+)
+def test_what_does_not_fit(tmp_path, change, message):
+    given = {
+        "networks": linen(NET, variables()),
+        "images": IMAGES,
+        "labels": LABELS,
+        "path": tmp_path / "a.html",
+    }
+    given |= change
+    path, networks, images, labels = (given.pop(x) for x in ("path", "networks", "images", "labels"))
+    with pytest.raises(ValueError, match=re.escape(message)):
+        atlas.write(path, networks, images, labels, class_names=NAMES, permutations=20, **given)
+    assert not (tmp_path / "a.html").exists()
+
+
+def test_measure_knows_the_axis_and_the_order():
+    kernel = np.random.default_rng(1).standard_normal((3, 3, 2, 12))
+    grid, order = Grid((4, 3)), np.random.default_rng(2).permutation(12)
+    expected = topography.neighbour_cosine(
+        topography.cosines(kernel[..., order]), grid, key=jax.random.key(3), permutations=30
+    )
+    found = measure(
+        grid, kernel.transpose(3, 2, 0, 1), axis=0, order=order, key=jax.random.key(3), permutations=30
+    )
+    assert found["weights: neighbour cosine"] == pytest.approx(expected.summary(), abs=1e-5)
+    assert not any(name.startswith("responses") for name in found)
+    with pytest.raises(ValueError, match="the kernel"):
+        measure(grid, kernel, axis=0)
