@@ -271,8 +271,9 @@ def test_a_training_from_the_command_line(trained, shallow, capsys):
     assert (folder / "summary.json").read_bytes() == written
 
 
+@pytest.mark.slow
 def test_a_comparison_from_the_command_line(trained):
-    """Of the run that is there and one that it makes."""
+    """Of the run that is there and one that it makes; ``.ci/run`` makes one too."""
     out, arguments, _ = trained
     done = launch(reproduce, *arguments, "--variants", "baseline,constant", "--seeds", 1, cache=out)
     assert done.returncode == 0, done.stderr
