@@ -8,7 +8,7 @@ from typing import Any
 
 from experiments import data as datasets
 from experiments import nets
-from experiments.errors import usage_errors
+from experiments.errors import check_known, usage_errors
 from experiments.inspect.atlas import write_atlas
 from experiments.inspect.figures import Shown, draw
 from experiments.inspect.networks import (
@@ -108,8 +108,7 @@ def _layer(name: str | None, networks: dict[str, Network]) -> str:
         return [layer for layer in layers if role(layer) != nets.SHORTCUT][-1]
     path = nets.kernel_path(name)
     if path not in layers:
-        known = ", ".join(map(nets.layer_name, layers))
-        raise ValueError(f"Unknown layer {name!r}. Known: {known}.")
+        check_known("layer", name, [nets.layer_name(layer) for layer in layers])
     return path
 
 
@@ -117,6 +116,5 @@ def _chosen(classes: str | None, data: datasets.Dataset) -> dict[str, int]:
     """The indices of Figure 3's classes, by name."""
     names = tuple(classes.split(",")) if classes else data.compared
     for name in names:
-        if name not in data.class_names:
-            raise ValueError(f"Unknown class {name!r}. Known: {', '.join(data.class_names)}.")
+        check_known("class", name, data.class_names)
     return {name: data.class_names.index(name) for name in names}
