@@ -15,7 +15,8 @@ from lgnn_jax.inspect._arrange import orders_of
 from lgnn_jax.inspect._checks import check_labels, positive
 from lgnn_jax.inspect._feature_vis import FeatureVisualisation, Setting
 from lgnn_jax.inspect._feature_vis import visualise as visualised
-from lgnn_jax.inspect._measure import measure
+from lgnn_jax.inspect._feature_vis._network import Network as check_canvas
+from lgnn_jax.inspect._measure import measure_both
 from lgnn_jax.inspect._network._network import Layer, Network, as_shown
 from lgnn_jax.inspect._regions import per_class_accuracy
 from lgnn_jax.inspect._split import halves
@@ -24,6 +25,7 @@ from lgnn_jax.inspect.atlas import _model as atlas
 from lgnn_jax.inspect.atlas._checks import check_superclasses
 from lgnn_jax.inspect.atlas._model import Shown
 from lgnn_jax.inspect.atlas._page import check_folder, write_page
+from lgnn_jax.topography._null import check_permutations
 
 Progress = Callable[[str, int, int], object]
 
@@ -40,7 +42,7 @@ def write(
     fit_images: Any = None,
     arranged: bool = True,
     visualise: Setting | None = None,
-    permutations: int = 1000,
+    permutations: int | None = None,
     batch: int = 256,
     top: int = 9,
     threshold: float = 5.0,
@@ -73,7 +75,8 @@ def write(
       arranged: Whether to put units in order at all.
       visualise: How to make the image that activates a unit most, such as :data:`lgnn_jax.inspect.SMALL`; most of
         the time goes into it. None to show the image of ``images`` that activates the unit most.
-      permutations: Relabellings of the nulls of metrics.
+      permutations: Relabellings of the nulls of metrics; None for 1,000, and fewer for a layer of more than 128
+        units, down to 100 for 1,280.
       batch: Images at a time, positive.
       top: Most activating images to show of each unit, positive.
       threshold: A unit responds to a class if its t is larger; regions are connected units that do.
@@ -108,9 +111,12 @@ def write(
     given = _networks(networks)
     names = [str(name) for name in class_names]
     labels = check_labels(labels, len(names))
+    images = images if hasattr(images, "shape") else np.asarray(images)
     as_shown(images[:1])
     if len(images) != len(labels):
         raise ValueError(f"There are {len(images)} images and {len(labels)} labels.")
+    if permutations is not None:
+        check_permutations(permutations)
     check_superclasses(names, superclass_names, superclass_of)
     fit, scored = _split(labels, fit_images, arranged)
     _check_counts(labels[scored], names)
@@ -133,6 +139,9 @@ def write(
         for network, title in zip(given, _titles(given), strict=True)
     ]
     before = [_before(look, n, earlier or {}, len(looks), images) for n, look in enumerate(looks)]
+    if visualise is not None:
+        for look in looks:  # Before minutes of work: that it runs, and takes the canvases.
+            check_canvas(look.network.activations(), look.layers[0].path, _shape(images), visualise)
     report = _Report(progress, sum(work.steps(*pair) for pair in zip(looks, before, strict=True)))
     for look in looks:
         look.network.warn(look.network.left_out(images), 3)
@@ -194,7 +203,7 @@ class _Work:
     superclass_of: Sequence[int]
     arranged: bool
     visualise: Setting | None
-    permutations: int
+    permutations: int | None
     batch: int
     top: int
     key: jax.Array
@@ -211,7 +220,7 @@ class _Work:
 
     def _steps(self, look: _Look) -> int:
         """Parts of the work on a network."""
-        each = 1 + 2 * self.arranged + (self.visualise is not None) * _VISUALISED
+        each = 1 + self.arranged + (self.visualise is not None) * _VISUALISED
         return 1 + self.arranged + each * len(look.layers)
 
     def shown(self, look: _Look, before: Mapping[str, _Look], at: str, report: _Report) -> Shown:
@@ -264,22 +273,17 @@ class _Work:
         report: _Report,
     ) -> atlas.Layer:
         """A layer as the page shows it."""
-        scores: list[dict[str, Any]] = []
-        for by in [None] if order is None else [None, order]:
-            report.part(f"{look.title}: metrics of {x.path}", 1)
-            scores.append(
-                measure(
-                    x.grid,
-                    x.kernel,
-                    statistics,
-                    axis=x.axis,
-                    superclass_of=self.superclass_of,
-                    order=by,
-                    kinds=("score",),
-                    key=self.key,
-                    permutations=self.permutations,
-                )
-            )
+        report.part(f"{look.title}: metrics of {x.path}", 1)
+        scores, arranged_scores = measure_both(
+            x.grid,
+            x.kernel,
+            statistics,
+            order,
+            axis=x.axis,
+            superclass_of=self.superclass_of,
+            key=self.key,
+            permutations=self.permutations,
+        )
         return atlas.layer(
             x.path or look.title,
             x.kernel,
@@ -287,22 +291,21 @@ class _Work:
             statistics,
             axis=x.axis,
             visualisation=self._visualised(x, look, report),
-            scores=scores[0],
+            scores=scores,
             order=order,
-            arranged_scores=None if order is None else scores[1],
+            arranged_scores=arranged_scores,
         )
 
     def _visualised(self, x: Layer, look: _Look, report: _Report) -> FeatureVisualisation | None:
         """What activates the layer's units most, where that was asked for."""
         if self.visualise is None:
             return None
-        height, width, channels = np.shape(self.images[:1])[1:]
         return visualised(
             look.network.activations([x.path]),
             x.path,
             key=self.key,
             setting=self.visualise,
-            shape=(height, width, channels),
+            shape=_shape(self.images),
             images=self.images[self.scored[:_EXCITING]],
             progress=report.part(f"{look.title}: visualisation of {x.path}", _VISUALISED),
         )
@@ -352,6 +355,12 @@ def _networks(given: Any) -> list[Network]:
     if len(networks) not in (1, 2):
         raise ValueError(f"The page shows one network or two side by side, got {len(networks)}.")
     return networks
+
+
+def _shape(images: Any) -> tuple[int, int, int]:
+    """Height, width and channels."""
+    height, width, channels = np.shape(images[:1])[1:]
+    return height, width, channels
 
 
 def _titles(networks: list[Network]) -> list[str]:
