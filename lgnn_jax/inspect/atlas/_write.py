@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -48,6 +48,8 @@ def write(
     threshold: float = 5.0,
     title: str = "Atlas of a network",
     same_units: bool = False,
+    earlier: Mapping[str, Network | Sequence[Network]] | None = None,
+    at: str = "the end",
     key: jax.Array | None = None,
     progress: Progress | None = None,
 ) -> None:
@@ -81,6 +83,9 @@ def write(
       title: The page's heading.
       same_units: Whether unit k is the same in both networks, as in two that were trained from one start; the page
         shows their difference then too.
+      earlier: The same networks before, from checkpoints of the run: by name, such as ``epoch 10``, the earliest
+        first. A slider goes through them; all are shown in the order that is fitted to the last.
+      at: What the networks themselves are called beside those.
       key: A PRNG key for nulls and visualisation; None for ``jax.random.key(0)``.
       progress: Called as ``progress(what, done, total)`` with a few words on what is done now and parts of the
         whole work.
@@ -136,12 +141,13 @@ def write(
     if visualise is not None:
         for look in looks:  # Before minutes of work: that it runs, and takes the canvases.
             check_canvas(look.network.activations(), look.layers[0].path, _shape(images), visualise)
-    report = _Report(progress, sum(work.steps(look) for look in looks))
+    before = [_before(look, n, earlier or {}, len(looks), images) for n, look in enumerate(looks)]
+    report = _Report(progress, sum(work.steps(*pair) for pair in zip(looks, before, strict=True)))
     for look in looks:
         look.network.warn(look.network.left_out(images), 3)
     write_page(
         path,
-        [work.shown(look, report) for look in looks],
+        [work.shown(*pair, at, report) for pair in zip(looks, before, strict=True)],
         images=images[scored],
         class_names=names,
         superclass_names=superclass_names,
@@ -202,14 +208,33 @@ class _Work:
     top: int
     key: jax.Array
 
-    def steps(self, look: _Look) -> int:
+    def steps(self, look: _Look, before: Mapping[str, _Look]) -> int:
+        """Parts of the work on a network, also at earlier steps of its training, which need no orders."""
+        ordering = self.arranged * (1 + len(look.layers))
+        return self._steps(look) + sum(self.plain._steps(each) - ordering for each in before.values())
+
+    @property
+    def plain(self) -> _Work:
+        """The work without visualisation."""
+        return dataclasses.replace(self, visualise=None)
+
+    def _steps(self, look: _Look) -> int:
         """Parts of the work on a network."""
         each = 1 + self.arranged + (self.visualise is not None) * _VISUALISED
         return 1 + self.arranged + each * len(look.layers)
 
-    def shown(self, look: _Look, report: _Report) -> Shown:
+    def shown(self, look: _Look, before: Mapping[str, _Look], at: str, report: _Report) -> Shown:
         """A network as the page shows it."""
         orders = self._orders(look, report) if self.arranged else {}
+        earlier = {step: self.plain._looked(each, orders, report)[0] for step, each in before.items()}
+        layers, predicted = self._looked(look, orders, report)
+        right = None if predicted is None else per_class_accuracy(predicted, self.labels, self.classes)
+        return Shown(look.title, layers, right, self._facts(look, predicted), earlier, at)
+
+    def _looked(
+        self, look: _Look, orders: Mapping[str, np.ndarray], report: _Report
+    ) -> tuple[list[atlas.Layer], np.ndarray | None]:
+        """The layers of a network, and the classes that it says, where it does."""
         reader = look.network.reader(self.images)
         statistics = accumulate(
             reader,
@@ -222,8 +247,7 @@ class _Work:
         )
         layers = [self._layer(x, look, statistics[x.path], orders.get(x.path), report) for x in look.layers]
         predicted = reader.predicted(len(self.labels)) if reader.outputs == self.classes else None
-        right = None if predicted is None else per_class_accuracy(predicted, self.labels, self.classes)
-        return Shown(look.title, layers, right, self._facts(look, predicted))
+        return layers, predicted
 
     def _orders(self, look: _Look, report: _Report) -> dict[str, np.ndarray]:
         """An order for every layer."""
@@ -297,6 +321,24 @@ class _Work:
         if left_out:
             facts["layers left out"] = ", ".join(f"{name} ({why})" for name, why in left_out.items())
         return facts
+
+
+def _before(
+    look: _Look, number: int, earlier: Mapping[str, Any], count: int, images: Any
+) -> dict[str, _Look]:
+    """One of the networks at earlier steps of its training."""
+    found = {}
+    for step, given in earlier.items():
+        networks = _networks(given)
+        if len(networks) != count:
+            raise ValueError(
+                f"earlier must have {count} networks at {step!r}, as networks has, got {len(networks)}."
+            )
+        layers = networks[number].layers(images)
+        if [(x.path, x.grid) for x in layers] != [(x.path, x.grid) for x in look.layers]:
+            raise ValueError(f"{look.title!r} must have the same layers on the same grids at {step!r}.")
+        found[step] = _Look(networks[number], layers, f"{look.title}, {step}")
+    return found
 
 
 def _networks(given: Any) -> list[Network]:

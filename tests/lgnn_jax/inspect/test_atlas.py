@@ -236,6 +236,45 @@ def check_regions(block, grid, t, order):
     np.testing.assert_allclose(unpack(block["groups"]["chance"]), wanted, atol=1e-3)
 
 
+# Of light; Machado, Oliveira and Fernandes, IEEE Transactions on Visualization and Computer Graphics 15, 2009.
+BLIND = {
+    "none": np.eye(3),
+    "red": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "green": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.01182, 0.04294, 0.968881],
+    ],
+    "blue": [
+        [1.255528, -0.076749, -0.178779],
+        [-0.078411, 0.930809, 0.147602],
+        [0.004733, 0.691367, 0.3039],
+    ],
+}
+
+
+@pytest.mark.parametrize("blind", BLIND)
+def test_colours_of_classes_are_told_apart_with_any_colour_vision(blind):
+    text = (pathlib.Path(atlas.__file__).parent / "web" / "regions.js").read_text()
+    given = [
+        re.search(f'const {name} = "(.*?)"', text)[1].split() for name in ("COLOURS", "OTHERS", "NOTHING")
+    ]
+    rgb = np.array([[int(x[i : i + 2], 16) / 255 for i in (1, 3, 5)] for x in sum(given, [])])
+    light = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(light @ np.transpose(BLIND[blind]), 0, 1)
+    cones = [[0.41222, 0.53633, 0.05145], [0.2119, 0.6807, 0.1074], [0.0883, 0.28172, 0.62998]]
+    oklab = [[0.21045, 0.79362, -0.00407], [1.978, -2.42859, 0.45059], [0.0259, 0.78277, -0.80868]]
+    place = np.cbrt(seen @ np.transpose(cones)) @ np.transpose(oklab)
+    count = len(given[0])
+    apart = np.linalg.norm(place[:count, None] - place[None], axis=-1)
+    apart[np.arange(count), np.arange(count)] = np.inf
+    assert count == 8 and apart.min() > 0.12  # Paul Tol's muted colours and grey reach 0.04.
+
+
 def test_what_test_images_excite_is_not_dead_whatever_the_visualisation_says():
     images, labels = np.random.default_rng(0).random((6, 2, 2, 3), np.float32), [0, 0, 0, 1, 1, 1]
     kernel = np.random.default_rng(1).standard_normal((1, 1, 3, 4)).astype(np.float32)
@@ -625,9 +664,15 @@ def test_one_control_lays_all_filters_out_in_the_other_order(both_orders):
         scored = inspect.region_scores(
             labels, GRIDS["second"], alive=~np.isnan(t[0, order]), key=jax.random.key(0)
         )
-        told = all_of(browser, "#panel-networks .side")[n].text
-        low, high = (round(bound) for bound in (scored.count.low, scored.count.high))
-        assert f"{scored.count.value:.0f} regions; by chance {low}" in told and str(high) in told
+        told = " ".join(all_of(browser, "#panel-networks .side")[n].text.split())
+        for words, score, digits in (
+            ("{} region", scored.count, 0),
+            ("The largest has {} filter", scored.largest, 0),
+            ("In the mean {}", scored.mean, 1),
+        ):
+            value, *ends = (f"{x:.{digits}f}" for x in (score.value, score.low, score.high))
+            chance = " to ".join(dict.fromkeys(ends))
+            assert re.search(f"{words.format(value)}s?; by chance {chance}\\.", told), (told, score)
     pick(browser, "layer", "first")  # Without another order.
     assert cells_of(browser, 0) == list(range(8))
     assert "no other order" in all_of(browser, ".network")[0].text

@@ -101,6 +101,28 @@ def test_two_networks_side_by_side(tmp_path):
     assert [net["title"] for net in found["atlas"]["networks"]] == ["plain", "ours"]
 
 
+def test_networks_at_earlier_steps_of_training_come_in_the_last_order(tmp_path):
+    told, steps = [], {f"epoch {seed}": linen(NET, variables(seed)) for seed in (1, 2)}
+    found = written(
+        tmp_path, linen(NET, variables()), earlier=steps, at="epoch 9", progress=lambda *at: told.append(at)
+    )
+    assert found["atlas"]["steps"] == ["epoch 1", "epoch 2", "epoch 9"]
+    assert told[-1][1] == told[-1][2]
+    alone = written(tmp_path, linen(NET, variables(2)))["layer-0-0"]
+    block = found["layer-0-0-1"]
+    for name in ("means", "scores", "regions"):
+        assert block[name] == alone[name]
+    assert block["order"] == found["layer-0-0-0"]["order"] == found["layer-0-0"]["order"]
+    other = linen(NET, variables(), grids={"layers_0": (8, 2)})
+    for earlier, words in (
+        ({"epoch 1": other}, "same layers on the same grids at 'epoch 1'"),
+        ({"epoch 1": [other, other]}, "earlier must have 1 networks at 'epoch 1'.* got 2"),
+        ({"the end": linen(NET, variables())}, "both at the end and earlier"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            written(tmp_path, linen(NET, variables()), earlier=earlier)
+
+
 def test_visualisation_is_of_the_network_and_its_preprocessing(tmp_path):
     """A unit that likes what is dark after preprocessing gets a dark image."""
 

@@ -1,9 +1,10 @@
 // Regions: which class every filter prefers, which classes get a colour and a name, and what is outlined.
 
-// Paul Tol's "muted" colours, told apart with any colour vision. All other classes share some greys, none is paler.
-const COLOURS = "#332288 #88ccee #117733 #cc6677 #ddcc77 #aa4499 #44aa99 #882255 #999933".split(" ");
-const OTHERS = "#d8d4cb #bfbab0 #cbc6bd #aea89c".split(" ");
-const NOTHING = "#f3f1ec";
+// Eight colours that people with any colour vision tell apart, from each other and from the greys that all other
+// classes share; found by a search over their distances in OKLab, for three simulated kinds of colour blindness too.
+const COLOURS = "#4455bb #ffaa22 #229999 #993311 #44bbff #551122 #cc6611 #331177".split(" ");
+const OTHERS = "#e9e6df #dedad1 #d3cec4".split(" ");
+const NOTHING = "#ffffff";
 
 const largest = (regions) => regions.reduce((most, members) => Math.max(most, members.length), 0);
 
