@@ -496,7 +496,7 @@ def test_an_equinox_normalisation_of_ones_own_has_its_units_first():
     class Affine(eqx.Module):
         weight: jax.Array
 
-        def __call__(self, x):
+        def __call__(self, x, *, key=None):
             return x * self.weight[:, None, None]
 
     conv, norm = eqx.nn.Conv2d(3, 4, 1, key=jax.random.key(0)), Affine(jnp.arange(1.0, 5))
