@@ -72,7 +72,8 @@ def test_inspect_without_its_extra_says_what_to_install(missing):
 def test_the_readmes_examples_run():
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert blocks
-    printed = "".join(python(block).stdout for block in blocks)
+    # Each by itself, in a process that they share.
+    printed = python(f"for block in {blocks}: exec(block, {{'__name__': '__main__'}})").stdout
     assert "conv/kernel" in printed and "8x8 on axis -1" in printed
 
 
@@ -80,3 +81,9 @@ def test_what_the_readme_points_to_is_there():
     links = re.findall(r"\]\(([^)#]+)\)", (ROOT / "README.md").read_text())
     local = [link for link in links if not link.startswith("http")]
     assert local and all((ROOT / link).exists() for link in local), local
+
+
+def test_the_version_is_the_same_everywhere():
+    citation, changes = ((ROOT / file).read_text() for file in ("CITATION.cff", "CHANGELOG.md"))
+    assert f"\nversion: {lgnn_jax.__version__}\n" in citation
+    assert re.findall(r"^## (\d\S*)", changes, re.MULTILINE)[0] == lgnn_jax.__version__

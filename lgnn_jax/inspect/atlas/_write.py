@@ -138,10 +138,10 @@ def write(
         _Look(network, network.layers(images), title)
         for network, title in zip(given, _titles(given), strict=True)
     ]
+    before = [_before(look, n, earlier or {}, len(looks), images) for n, look in enumerate(looks)]
     if visualise is not None:
         for look in looks:  # Before minutes of work: that it runs, and takes the canvases.
             check_canvas(look.network.activations(), look.layers[0].path, _shape(images), visualise)
-    before = [_before(look, n, earlier or {}, len(looks), images) for n, look in enumerate(looks)]
     report = _Report(progress, sum(work.steps(*pair) for pair in zip(looks, before, strict=True)))
     for look in looks:
         look.network.warn(look.network.left_out(images), 3)
