@@ -17,6 +17,7 @@ import optax
 
 from experiments import fields, methods, nets, recipes
 from experiments.data import FULL, SPLITS, Dataset
+from experiments.errors import check_known
 from experiments.fields import setting
 from experiments.methods.base import Method
 from experiments.optimizers import SGD
@@ -87,10 +88,8 @@ class Net:
     )
 
     def __post_init__(self):
-        for name, known in (("name", nets.NETS), ("precision", tuple(PRECISIONS))):
-            if getattr(self, name) not in known:
-                what = "net" if name == "name" else name
-                raise ValueError(f"Unknown {what} {getattr(self, name)!r}. Known: {', '.join(known)}.")
+        check_known("net", self.name, nets.NETS)
+        check_known("precision", self.precision, PRECISIONS)
         if not 0 < self.width < math.inf:
             raise ValueError(f"width must be positive, got {self.width}.")
         if self.boundary not in BOUNDARIES:
@@ -193,8 +192,7 @@ class Data:
     )
 
     def __post_init__(self):
-        if self.split not in SPLITS:
-            raise ValueError(f"Unknown split {self.split!r}. Known: {', '.join(SPLITS)}.")
+        check_known("split", self.split, SPLITS)
         if self.test_split and self.split != FULL:
             raise ValueError(
                 f"The {self.split} split tests on training images and would not read test_split "
@@ -263,8 +261,8 @@ class Run:
         settings = {key: _tuples(value) for key, value in settings.items()}
         method = methods.named(settings["variant"])
         known = {"variant", "seed", *known_settings()}
-        for key in sorted(settings.keys() - known):
-            raise ValueError(f"Unknown setting {key!r}. Known: {', '.join(sorted(known))}.")
+        for key in sorted(settings):
+            check_known("setting", key, sorted(known))
         parts = (fields.made(kind, settings) for kind in (Net, Data, method, Recipe))
         return cls(*parts, seed=settings["seed"])
 

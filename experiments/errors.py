@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import click
 
@@ -22,6 +22,18 @@ class Stopped(RuntimeError):
 
 class Taken(RuntimeError):
     """Another process makes this run."""
+
+
+def check_known(what: str, name: str, known: Iterable[str]) -> None:
+    """Raises ``ValueError`` if a name is none of those that there are.
+
+    Example:
+      >>> check_known("net", "vgg12", ("vgg11", "vgg16"))
+      Traceback (most recent call last):
+      ValueError: Unknown net 'vgg12'. Known: vgg11, vgg16.
+    """
+    if name not in known:
+        raise ValueError(f"Unknown {what} {name!r}. Known: {', '.join(known)}.")
 
 
 @contextlib.contextmanager

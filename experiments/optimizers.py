@@ -9,6 +9,8 @@ from typing import Any
 import jax
 import optax
 
+from experiments.errors import check_known
+
 OPTIMIZERS = SGD, ADAMW, LION, MUON = ("sgd", "adamw", "lion", "muon")
 # Whether a method acts on raw gradients or on normalised ones.
 PLACES = BEFORE, AFTER = ("before", "after")
@@ -23,8 +25,7 @@ DEFAULTS: dict[str, dict[str, float]] = {
 
 def check(name: str) -> None:
     """Raises ``ValueError`` if there is no optimizer of this name, or not in this version of Optax."""
-    if name not in OPTIMIZERS:
-        raise ValueError(f"Unknown optimizer {name!r}. Known: {', '.join(OPTIMIZERS)}.")
+    check_known("optimizer", name, OPTIMIZERS)
     if name == MUON:
         _muon()
 

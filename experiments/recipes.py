@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from experiments import optimizers
+from experiments.errors import check_known
 from experiments.fields import setting
 from experiments.nets import NETS
 from experiments.optimizers import AFTER, BEFORE, SGD
@@ -56,8 +57,7 @@ class Recipe:
     )
 
     def __post_init__(self):
-        if self.schedule not in SCHEDULES:
-            raise ValueError(f"Unknown schedule {self.schedule!r}. Known: {', '.join(SCHEDULES)}.")
+        check_known("schedule", self.schedule, SCHEDULES)
         optimizers.check(self.optimizer)
         for name in ("epochs", "batch"):
             if getattr(self, name) < 1:
@@ -123,8 +123,7 @@ def recipe(net: str, data: str, optimizer: str = SGD) -> Recipe:
     Raises:
       ValueError: If the net or the optimizer is unknown.
     """
-    if net not in NETS:
-        raise ValueError(f"Unknown net {net!r}. Known: {', '.join(NETS)}.")
+    check_known("net", net, NETS)
     found = DIGITS if data == "digits" else PAPER.get(net, OTHERS)
     return dataclasses.replace(found, optimizer=optimizer, **optimizers.DEFAULTS.get(optimizer, {}))
 

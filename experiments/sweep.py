@@ -21,8 +21,7 @@ from experiments.errors import FailedRun, Taken
 from experiments.machine import hosts
 from experiments.markdown import table
 from experiments.run import results
-from experiments.run.make import CHECKPOINT_SECONDS, run
-from experiments.run.make_together import run_together
+from experiments.run.make import CHECKPOINT_SECONDS, run, run_together
 from experiments.run.progress import Reporter, duration
 from experiments.run.step import PlacedData, Trainer, order
 from experiments.run.together import Together, family

@@ -16,10 +16,10 @@ import numpy as np
 from experiments import data as datasets
 from experiments import nets
 from experiments.benchmark import peer
-from experiments.benchmark.noise import option
+from experiments.benchmark.noise import chosen, option
 from experiments.benchmark.timing import machine, turns
 from experiments.config import Run
-from experiments.errors import FailedRun, usage_errors
+from experiments.errors import FailedRun, check_known, usage_errors
 from experiments.inspect.networks import own_data, read_config
 from experiments.markdown import quartiles, table
 from experiments.nets import vgg
@@ -98,11 +98,11 @@ def feature_vis_command(
     those of the batch, in which no picture depends on the others.
     """
     with usage_errors():
-        chosen = _settings(settings, steps)
+        wanted = _settings(settings, steps)
         subject = load(run, data, data_dir, layer, channels)
     lucent = _lucent(subject)
     costs, curves = [], []
-    for name, setting in chosen.items():
+    for name, setting in wanted.items():
         _log.info(f"{name}: {setting.steps} steps of {len(subject.units)} channels ...")
         forms, values = _forms(subject, setting, lucent)
         target = values["lucent"][setting.steps] if lucent is not None else None
@@ -135,12 +135,9 @@ _COSTS += ["half reach", "nine tenths reach", "compiling, s", "whole layer, min"
 
 def _settings(names: str, steps: int | None) -> dict[str, Setting]:
     """The settings asked for, with other steps where they are given."""
-    for name in names.split(","):
-        if name not in SETTINGS:
-            raise ValueError(f"Unknown setting {name!r}. Known: {', '.join(SETTINGS)}.")
     return {
         name: dataclasses.replace(SETTINGS[name], steps=steps or SETTINGS[name].steps)
-        for name in names.split(",")
+        for name in chosen(names, tuple(SETTINGS), "setting")
     }
 
 
@@ -159,8 +156,7 @@ def load(
     convolutions = [size for size in vgg.LAYERS[config.net.name] if size != "M"]
     known = [f"conv_{index}" for index in range(len(convolutions))]
     layer = known[-1] if layer is None else nets.layer_name(layer)
-    if layer not in known:
-        raise ValueError(f"Unknown layer {layer!r}. Known: {', '.join(known)}.")
+    check_known("layer", layer, known)
     variables = load_weights(folder)
     module = nets.build(config.net.name, loaded.classes, config.net.width)
     raw = linen_responses(module, variables, [layer], train=False)

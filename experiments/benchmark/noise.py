@@ -11,6 +11,7 @@ import numpy as np
 
 from experiments.config import configure
 from experiments.data import SIZE, Dataset
+from experiments.errors import check_known, usage_errors
 from experiments.run.step import PlacedData, Trainer, TrainState, order
 
 option = functools.partial(click.option, show_default=True)
@@ -22,9 +23,9 @@ def chosen(names: str, known: Sequence[str], what: str) -> list[str]:
     Raises:
       click.UsageError: If one is not known.
     """
-    for name in names.split(","):
-        if name not in known:
-            raise click.UsageError(f"Unknown {what} {name!r}. Known: {', '.join(known)}.")
+    with usage_errors():
+        for name in names.split(","):
+            check_known(what, name, known)
     return names.split(",")
 
 

@@ -110,29 +110,6 @@ def _block() -> Any:
     return Block
 
 
-_NAMES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
-
-
-def with_weights(net: Any, variables: dict[str, Any]) -> Any:
-    """``net`` with the weights and running statistics of the same network of ours."""
-    import torch
-
-    def entries(tree: dict[str, Any], path: str = "") -> Iterator[tuple[str, np.ndarray]]:
-        for name, value in tree.items():
-            if isinstance(value, dict):
-                yield from entries(value, f"{path}{name}.")
-            else:
-                value = np.asarray(value)
-                yield path + _NAMES.get(name, name), value.transpose(*{4: (3, 2, 0, 1)}.get(value.ndim, ()))
-
-    state = net.state_dict()
-    counters = {name for name in state if name.endswith("num_batches_tracked")}
-    found = dict(entries(variables["params"])) | dict(entries(variables["batch_stats"]))
-    loaded = {name: torch.tensor(value) for name, value in found.items()}
-    net.load_state_dict(loaded | {name: state[name] for name in counters})
-    return net
-
-
 def device_name() -> str | None:
     """PyTorch's name of the device that JAX computes on, or None where PyTorch has no such device."""
     import jax

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 
-from experiments.data.dataset import FULL, SIZE, SPLITS, Dataset, check_split
+from experiments.data.dataset import FULL, SIZE, SPLITS, Dataset
+from experiments.errors import check_known
 
 __all__ = ["FULL", "SIZE", "SOURCES", "SPLITS", "Dataset", "load"]
 
@@ -49,7 +50,7 @@ def load(
       >>> len(data.load("digits", split="development").train_labels)
       1290
     """
-    check_split(split)
+    check_known("split", split, SPLITS)
     begins = source.partition(":")[0] + ":" * (":" in source)
     module = SOURCES.get(begins, _OTHERWISE)
     location = source if module == _OTHERWISE else source[len(begins) :]

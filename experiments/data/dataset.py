@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from experiments.errors import check_known
+
 SIZE = 32  # Of images, in pixels, each way.
 # Which images are trained on and which tested on: those that were published for it, or, while something is being
 # developed, nine tenths and one tenth of the published training images of every class.
@@ -52,7 +54,7 @@ class Dataset:
     test_split: str = ""
 
     def __post_init__(self):
-        check_split(self.split)
+        check_known("split", self.split, SPLITS)
         if len(self.class_names) < 2:
             raise ValueError(
                 f"Data set {self.name!r} has {len(self.class_names)} classes; at least 2 needed."
@@ -148,12 +150,6 @@ class Dataset:
         mean = share @ values
         deviation = np.sqrt(np.maximum(share @ values**2 - mean**2, 0))
         return mean, np.where(deviation > 1e-6, deviation, 1)
-
-
-def check_split(split: str) -> None:
-    """Raises ``ValueError`` if there is no such split."""
-    if split not in SPLITS:
-        raise ValueError(f"Unknown split {split!r}. Known: {', '.join(SPLITS)}.")
 
 
 def parts_of(split: str) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ import dataclasses
 from typing import Any
 
 from experiments import fields
+from experiments.errors import check_known
 from experiments.methods.arranged import Arranged
 from experiments.methods.base import Method
 from experiments.methods.baseline import Baseline
@@ -66,8 +67,7 @@ def named(name: str) -> type[Method]:
     Raises:
       ValueError: If there is none.
     """
-    if name not in METHODS:
-        raise ValueError(f"Unknown variant {name!r}. Known: {', '.join(METHODS)}.")
+    check_known("variant", name, METHODS)
     return METHODS[name]
 
 

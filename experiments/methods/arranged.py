@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from experiments.errors import check_known
 from experiments.fields import setting
 from experiments.methods.smoothing import Annealed, Shaped
 from experiments.nets import ordering
@@ -37,8 +38,7 @@ class Arranged(Annealed, Shaped):
 
     def check(self, run: Run) -> None:
         """Raises ``ValueError`` if a value is out of range."""
-        if self.arrange_by not in ordering.BY:
-            raise ValueError(f"Unknown arrange_by {self.arrange_by!r}. Known: {', '.join(ordering.BY)}.")
+        check_known("arrange_by", self.arrange_by, ordering.BY)
         if self.arrange_every < 1:
             raise ValueError(f"arrange_every must be at least 1 epoch, got {self.arrange_every}.")
         super().check(run)

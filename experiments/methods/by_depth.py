@@ -10,6 +10,7 @@ import jax
 import optax
 
 from experiments import nets
+from experiments.errors import check_known
 from experiments.fields import setting
 from experiments.methods.leaves import on_grids
 from experiments.methods.smoothing import Shaped
@@ -42,8 +43,7 @@ class ByDepth(Shaped):
     def check(self, run: Run) -> None:
         """Raises ``ValueError`` if a value is out of range."""
         super().check(run)
-        if self.sigma_by not in BY:
-            raise ValueError(f"Unknown sigma_by {self.sigma_by!r}. Known: {', '.join(BY)}.")
+        check_known("sigma_by", self.sigma_by, BY)
         decreasing_sigma(self.sigma_last, 1, 1, window=self.neighbourhood)  # Checks it.
 
     def sigmas(self, run: Run, layers: Sequence[Layer]) -> dict[str, float]:

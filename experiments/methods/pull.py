@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import optax
 
+from experiments.errors import check_known
 from experiments.fields import setting
 from experiments.methods.leaves import on_grids
 from experiments.methods.smoothing import Shaped
@@ -51,8 +52,7 @@ class Pull(Shaped):
                 f"pull_strength {self.strength:g} at lr {run.recipe.lr:g} would move filters {part:g} of the way "
                 f"to smooth ones at every step; give one between 0 and {1 / run.recipe.lr:g}."
             )
-        if self.pull not in SCHEDULES:
-            raise ValueError(f"Unknown pull_schedule {self.pull!r}. Known: {', '.join(SCHEDULES)}.")
+        check_known("pull_schedule", self.pull, SCHEDULES)
 
     def chain(self, run: Run, steps_per_epoch: int) -> optax.GradientTransformation:
         """Gradients stay as they are."""

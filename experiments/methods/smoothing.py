@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from experiments import nets
+from experiments.errors import check_known
 from experiments.fields import setting
 from experiments.methods.base import Method
 from experiments.optimizers import AFTER, BEFORE, PLACES, SGD
@@ -44,14 +45,12 @@ class Smoothing(Method):
 
     def check(self, run: Run) -> None:
         """Raises ``ValueError`` if a value is out of range."""
-        if self.scope not in nets.SCOPES:
-            raise ValueError(f"Unknown scope {self.scope!r}. Known: {', '.join(nets.SCOPES)}.")
+        check_known("scope", self.scope, nets.SCOPES)
         if self.scope not in nets.NETS[run.net.name].scopes:
             raise ValueError(
                 f"scope {self.scope!r} is for wide residual networks; {run.net.name} has only 'all'."
             )
-        if self.smooth not in PLACES:
-            raise ValueError(f"Unknown smooth {self.smooth!r}. Known: {', '.join(PLACES)}.")
+        check_known("smooth", self.smooth, PLACES)
         if self.smooth == AFTER and run.recipe.optimizer == SGD:
             raise ValueError(
                 "smooth 'after' is after gradients are normalised, which sgd does not do. Choose the optimizer "
@@ -92,8 +91,7 @@ class Shaped(Smoothing):
 
     def check(self, run: Run) -> None:
         """Raises ``ValueError`` if a value is out of range."""
-        if self.shape not in SHAPES:
-            raise ValueError(f"Unknown neighbourhood {self.shape!r}. Known: {', '.join(SHAPES)}.")
+        check_known("neighbourhood", self.shape, SHAPES)
         super().check(run)
 
     @property

@@ -7,6 +7,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from experiments.errors import check_known
 from experiments.nets import vgg, wrn
 from experiments.nets.architecture import MAIN, SHORTCUT, STEM, Architecture, kernel_path, layer_name
 
@@ -49,8 +50,7 @@ def build(
       >>> sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
       9274532
     """
-    if name not in NETS:
-        raise ValueError(f"Unknown net {name!r}. Known: {', '.join(NETS)}.")
+    check_known("net", name, NETS)
     if classes < 2:
         raise ValueError(f"classes must be at least 2, got {classes}.")
     if not width > 0:

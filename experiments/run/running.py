@@ -1,60 +1,78 @@
-"""A run on its way: steps, evaluations and checkpoints, and what may interrupt them."""
+"""Runs on their way: steps, evaluations and checkpoints, and what may interrupt them."""
 
 from __future__ import annotations
 
 import math
 import signal
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from experiments.config import Run
 from experiments.errors import FailedRun, Stopped
 from experiments.machine import hosts
 from experiments.machine.process import StopSignals
+from experiments.run.alone import Alone
 from experiments.run.checkpoint import Checkpoints
 from experiments.run.log import epoch_line
 from experiments.run.progress import Reporter
-from experiments.run.step import Totals, Trainer, TrainState, order
+from experiments.run.step import Totals, TrainState
+from experiments.run.together import Together
 
 _BETWEEN_READINGS = 0.25  # Seconds between readings of loss and accuracy from the device.
 
 
 class Running:
-    """A run on its way, from its start or from its newest checkpoint."""
+    """Runs of one program on their way, from their start or from the newest step of which all have a checkpoint.
+
+    Attributes:
+      states: Of the program, after the steps that are done.
+      correct: Which test images each run classified correctly after its last epoch, bool ``(runs, test)``.
+      failed: By the run's place, why it has failed; the others go on.
+    """
 
     def __init__(
         self,
-        trainer: Trainer,
-        config: Run,
-        checkpoints: Checkpoints,
+        program: Alone | Together,
+        checkpoints: Sequence[Checkpoints],
         signals: StopSignals,
         report: Reporter,
     ):
-        self._trainer, self._config, self._checkpoints = trainer, config, checkpoints
+        self._program, self._checkpoints = program, checkpoints
         self._signals, self._report = signals, report
+        runs = len(program.configs)
+        self._name = program.configs[0].name if runs == 1 else f"{runs} runs"
         self._started = time.monotonic()
         self._earlier = 0.0  # Seconds of the processes before this one.
-        self.state, self._keys = trainer.start(config.seed)
+        self.states, self._drawn = program.start()
+        self.correct, self.failed = np.zeros((runs, 0), bool), dict[int, str]()
         self._done, self._untimed = 0, True
         self._test_seconds = math.inf  # Of the last test; the first one is compiled too.
         self._resume()
 
     def _resume(self) -> None:
-        like = jax.device_get(self.state)
-        saved = self._checkpoints.newest(like)
-        self._done = hosts.agreed(0 if saved is None else int(saved.state.step))
+        like, until = self._program.apart(self.states), None
+        while True:
+            found = [one.newest(state, until) for one, state in zip(self._checkpoints, like, strict=True)]
+            steps = {0 if saved is None else int(saved.state.step) for saved in found}
+            if len(steps) == 1:
+                break
+            until = min(steps)
+        self._done = hosts.agreed(steps.pop())
         if not self._done:
             return
-        self.state = self._trainer.placed.replicate(hosts.shared(like if saved is None else saved.state))
-        self._earlier = 0.0 if saved is None else saved.seconds
-        self._report.resume(self._config.name, self._done, self._config.recipe.epochs * self._steps)
+        # What another host than the first has not read, it learns.
+        states = [state if saved is None else saved.state for saved, state in zip(found, like, strict=True)]
+        self.states = self._program.joined(states)
+        self._earlier = max(0.0 if saved is None else saved.seconds for saved in found)
+        runs, epochs = len(found), self._program.configs[0].recipe.epochs
+        self._report.resume(self._name, runs * self._done, runs * epochs * self._steps)
 
     @property
     def _steps(self) -> int:
-        return self._trainer.steps_per_epoch
+        return self._program.steps
 
     @property
     def epochs_logged(self) -> int:
@@ -62,74 +80,87 @@ class Running:
         return max(self._done - 1, 0) // self._steps
 
     def seconds(self) -> float:
-        """What the run has taken until now, interruptions not counted."""
+        """What the runs have taken until now, interruptions not counted."""
         return self._earlier + time.monotonic() - self._started
 
-    def epoch(self, epoch: int) -> tuple[dict[str, Any], np.ndarray]:
-        """Makes an epoch, or what is left of it; its line of the log, and which test pictures are then right."""
-        totals, rate = self._train(epoch)
+    def states_apart(self) -> list[TrainState]:
+        """Every run's state as NumPy arrays."""
+        return self._program.apart(self.states)
+
+    def epoch(self, epoch: int) -> list[dict[str, Any]]:
+        """Makes an epoch, or what is left of it; a line of the log for every run."""
+        rate = self._train(epoch)
+        totals = self._read(epoch, over=True)
         started = time.monotonic()
-        correct, test_loss = self._trainer.evaluate(self.state)
+        self.correct, losses = self._program.evaluate(self.states)
         self._test_seconds = time.monotonic() - started
-        return epoch_line(self._config, epoch, self._steps, totals, (correct, test_loss), rate), correct
-
-    def _train(self, epoch: int) -> tuple[Totals, float | None]:
-        """The totals of an epoch after its last step, and images a second if this process made any."""
-        config, placed, first = self._config, self._trainer.placed, epoch * self._steps
-        batches = order(config.seed, epoch, placed.train_examples, config.recipe.batch)
-        if self._done == first:
-            if epoch:
-                self.state = self._between(epoch)
-            self.state = self.state._replace(totals=placed.replicate(Totals.zero()))
-        clock = _Clock(config.recipe.batch)
-        for examples in batches[self._done - first :]:
-            self.state = self._trainer.step(self.state, self._keys, examples)
-            self._done += 1
-            if self._untimed and self._done < first + self._steps:
-                jax.block_until_ready(self.state)
-                self._report.compiled()
-                clock = _Clock(config.recipe.batch, unread=1)
-            else:
-                clock.step()
-            self._untimed = False
-            last = self._done == first + self._steps
-            due = self._checkpoints.due(ahead=self._test_seconds if last else 0.0)
-            if due or last or clock.since_reading() > _BETWEEN_READINGS:
-                finite = self._read(epoch, clock, last)
-                if due and finite:
-                    self._checkpoints.save(self._done, self.state, self.seconds())
-            self._stop_if_asked()
-        return jax.device_get(self.state.totals), clock.rate
-
-    def _between(self, epoch: int) -> TrainState:
-        """The state with which an epoch begins."""
-        placed = self._trainer.placed
-        state = self._config.method.between(self._config, self.state, epoch, placed.train)
-        if state is self.state:
-            return state
-        return placed.replicate(hosts.shared(jax.device_get(state)) if hosts.several() else state)
-
-    def _read(self, epoch: int, clock: _Clock, last: bool) -> bool:
-        """Reads loss and accuracy from the device, shows them, and says whether the loss is finite.
-
-        One that is not ends the run; where there are several hosts after the epoch, when all know it.
-        """
-        totals = jax.device_get(self.state.totals)
-        finite = totals.first_bad_step == np.iinfo(np.int32).max
-        if not finite and (last or not hosts.several()):
-            raise FailedRun(
-                f"{self._config.name}: the loss is not finite at step {int(totals.first_bad_step)} (epoch "
-                f"{epoch + 1}). Try a smaller learning rate or weight decay."
+        return [
+            epoch_line(
+                config,
+                epoch,
+                self._steps,
+                jax.tree.map(lambda leaf, run=run: leaf[run], totals),
+                (self.correct[run], float(losses[run])),
+                rate,
             )
-        seen, steps = int(totals.examples), clock.read()
-        self._report.advance(
-            steps,
-            f"{epoch + 1}/{self._config.recipe.epochs}",
-            float(totals.loss) / seen,
-            int(totals.correct) / seen,
-            clock.rate or 0.0,
+            for run, config in enumerate(self._program.configs)
+        ]
+
+    def _train(self, epoch: int) -> float | None:
+        """Makes an epoch's steps; a run's images a second, if this process made any."""
+        batch, first = self._program.configs[0].recipe.batch, epoch * self._steps
+        clock = _Clock(batch)
+        parts = self._program.epoch(self.states, self._drawn, epoch, self._done - first)
+        for done, self.states in parts:
+            steps, self._done = first + done - self._done, first + done
+            last = done == self._steps
+            if self._untimed and not (last and steps == 1):
+                jax.block_until_ready(self.states)
+                self._report.compiled()
+                clock = _Clock(batch, unread=steps)
+            else:
+                clock.step(steps)
+            self._untimed = False
+            ahead = self._test_seconds if last else 0.0
+            due = any([one.due(ahead=ahead) for one in self._checkpoints])
+            if due or last or clock.since_reading() > _BETWEEN_READINGS:
+                self._show(epoch, clock)
+                if due and len(self.failed) < len(self._checkpoints):
+                    self._save()
+            self._stop_if_asked()
+        return clock.rate
+
+    def _read(self, epoch: int, over: bool = False) -> Totals:
+        """The totals as they are on the device, with an axis of runs.
+
+        If no run's loss is finite, that ends them; of several hosts when the epoch is ``over`` and all know it.
+        """
+        totals, configs = (
+            jax.tree.map(np.atleast_1d, jax.device_get(self.states.totals)),
+            self._program.configs,
         )
-        return finite
+        for run in np.flatnonzero(totals.first_bad_step != np.iinfo(np.int32).max):
+            reason = f"the loss is not finite at step {totals.first_bad_step[run]} (epoch {epoch + 1})"
+            mend = "Try a smaller learning rate or weight decay."
+            self.failed.setdefault(int(run), f"{configs[run].name}: {reason}. {mend}")
+        if len(self.failed) == len(configs) and (over or not hosts.several()):
+            raise FailedRun(" ".join(self.failed.values()))
+        return totals
+
+    def _show(self, epoch: int, clock: _Clock) -> None:
+        """Shows mean loss and accuracy."""
+        totals, config, runs = self._read(epoch), self._program.configs[0], len(self._program.configs)
+        self._report.advance(
+            clock.read() * runs,
+            f"{epoch + 1}/{config.recipe.epochs}",
+            float(np.mean(totals.loss / totals.examples)),
+            float(np.mean(totals.correct / totals.examples)),
+            (clock.rate or 0.0) * runs,
+        )
+
+    def _save(self) -> None:
+        for one, state in zip(self._checkpoints, self.states_apart(), strict=True):
+            one.save(self._done, state, self.seconds())
 
     def _stop_if_asked(self) -> None:
         received = self._signals.received
@@ -137,11 +168,14 @@ class Running:
             received = signal.SIGTERM
         if received is None:
             return
-        self._checkpoints.save(self._done, self.state, self.seconds())
-        self._checkpoints.finish()
+        self._save()
+        for one in self._checkpoints:
+            one.finish()
+        what = f"the {{}} of step {self._done} {{}} saved".format(
+            *(("state", "is") if len(self._checkpoints) == 1 else ("states", "are"))
+        )
         raise Stopped(
-            f"{self._config.name}: stopped by {received.name}, the state of step {self._done} is saved; the same "
-            "command goes on from there",
+            f"{self._name}: stopped by {received.name}, {what}; the same command goes on from there",
             received,
         )
 
@@ -154,10 +188,10 @@ class _Clock:
         self._started = self._last = time.monotonic()
         self.rate: float | None = None
 
-    def step(self) -> None:
-        """Counts a step."""
-        self._steps += 1
-        self._unread += 1
+    def step(self, steps: int) -> None:
+        """Counts steps."""
+        self._steps += steps
+        self._unread += steps
 
     def since_reading(self) -> float:
         """Seconds since the last reading."""

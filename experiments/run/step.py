@@ -66,6 +66,11 @@ class TrainState(NamedTuple):
     opt_state: Any
     totals: Totals
 
+    @classmethod
+    def new(cls, params: Any, batch_stats: Any, tx: optax.GradientTransformation) -> TrainState:
+        """Before the first step."""
+        return cls(jnp.zeros((), jnp.int32), params, batch_stats, tx.init(params), Totals.zero())
+
 
 class Keys(NamedTuple):
     """What a run draws its randomness from."""
@@ -161,6 +166,17 @@ def make_step(
     return step
 
 
+def classified(
+    module: nn.Module, params: Any, batch_stats: Any, data: Images, examples: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Which of the examples with these indices a network classifies correctly, and their losses."""
+    variables = {"params": params, "batch_stats": batch_stats}
+    logits = module.apply(variables, data.normalised(examples), train=False)
+    labels = data.labels[examples]
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    return logits.argmax(-1) == labels, losses
+
+
 @functools.lru_cache(maxsize=8)
 def replicated_evaluation(module: nn.Module) -> Callable[..., Any]:
     """The program that says which examples a network classifies correctly, and their losses.
@@ -170,11 +186,8 @@ def replicated_evaluation(module: nn.Module) -> Callable[..., Any]:
     """
 
     def evaluate(params, batch_stats, data: Images, examples: jax.Array):
-        x = data.normalised(examples)
-        logits = module.apply({"params": params, "batch_stats": batch_stats}, x, train=False)
-        labels = data.labels[examples]
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-        return jax.lax.all_gather((examples, logits.argmax(-1) == labels, losses), AXIS)
+        found = classified(module, params, batch_stats, data, examples)
+        return jax.lax.all_gather((examples, *found), AXIS)
 
     return jax.pmap(evaluate, AXIS, in_axes=(None, None, None, 0), out_axes=None)
 
@@ -248,9 +261,7 @@ class Trainer:
         drawn = keys(seed)
         variables = initial_variables(self._module, drawn.init)
         params = self.config.method.start(self.config, variables["params"])
-        state = TrainState(
-            jnp.zeros((), jnp.int32), params, variables["batch_stats"], self.tx.init(params), Totals.zero()
-        )
+        state = TrainState.new(params, variables["batch_stats"], self.tx)
         return self.placed.replicate(state), self.placed.replicate(drawn)
 
     def step(self, state: TrainState, keys: Keys, examples: np.ndarray) -> TrainState:

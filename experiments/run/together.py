@@ -7,6 +7,7 @@ data of the program: seeds, the order of examples, and sigma, which is 0 for a b
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
@@ -25,6 +26,7 @@ from experiments.run.step import (
     PlacedData,
     Totals,
     TrainState,
+    classified,
     initial_variables,
     keys,
     make_step,
@@ -83,20 +85,12 @@ class Together:
 
     def start(self) -> tuple[TrainState, Keys]:
         """The runs' states and keys, each leaf with a leading axis of runs."""
-        states = []
-        for config in self.configs:
-            variables = initial_variables(self._module, keys(config.seed).init)
-            params, tx = variables["params"], self._optimizer(0.0)
+        drawn, states = [keys(config.seed) for config in self.configs], []
+        for key in drawn:
+            variables = initial_variables(self._module, key.init)
             states.append(
-                TrainState(
-                    jnp.zeros((), jnp.int32),
-                    params,
-                    variables["batch_stats"],
-                    tx.init(params),
-                    Totals.zero(),
-                )
+                TrainState.new(variables["params"], variables["batch_stats"], self._optimizer(0.0))
             )
-        drawn = [keys(config.seed) for config in self.configs]
         return self._stacked(states), self._stacked(drawn)
 
     def apart(self, states: TrainState) -> list[TrainState]:
@@ -211,12 +205,5 @@ class Together:
         )[0]
 
     def _tested(self, params: Any, batch_stats: Any, data: Images, batches: jax.Array) -> Any:
-        def test(params, batch_stats, data, examples):
-            variables = {"params": params, "batch_stats": batch_stats}
-            logits = self._module.apply(variables, data.normalised(examples), train=False)
-            labels = data.labels[examples]
-            losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-            return logits.argmax(-1) == labels, losses
-
-        each = self._each(test, (0, 0, None, None))
+        each = self._each(functools.partial(classified, self._module), (0, 0, None, None))
         return jax.lax.map(lambda examples: each(params, batch_stats, data, examples), batches)

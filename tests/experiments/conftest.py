@@ -1,6 +1,7 @@
 """What tests of the experiments share: short runs, and networks of few layers."""
 
 import contextlib
+import dataclasses
 import functools
 import shutil
 
@@ -13,6 +14,7 @@ from experiments.config import configure
 from experiments.run.make import run
 from experiments.run.progress import Reporter
 from experiments.run.step import PlacedData, Trainer
+from lgnn_jax import _arrange
 from tests.experiments import shallow as few_layers
 
 
@@ -22,6 +24,17 @@ def own_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LGNN_JAX_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(autouse=True, scope="package")
+def short_annealing():
+    """Orders are annealed for a while, not until they are as good as can be: what is slow without LLVM."""
+    whole = _arrange._steps
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_arrange, "_steps", lambda units: min(whole(units), 2**9))
+        _arrange._finish.clear_cache()
+        yield
+    _arrange._finish.clear_cache()
 
 
 # Runs that are over in seconds: what they find out is for other tests.
@@ -77,6 +90,19 @@ def _make_runs(configs, data, out):
     with Reporter(len(configs), 1, Console(quiet=True)) as progress:
         for config in configs:
             run(Trainer(config, placed), 0, out, progress)
+
+
+@functools.cache
+def few_digits(train, test=60):
+    """The first of the digits, where it is steps that count and not what is learnt."""
+    digits = datasets.load("digits")
+    return dataclasses.replace(
+        digits,
+        train_images=digits.train_images[:train],
+        train_labels=digits.train_labels[:train],
+        test_images=digits.test_images[:test],
+        test_labels=digits.test_labels[:test],
+    )
 
 
 @pytest.fixture

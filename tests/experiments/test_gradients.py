@@ -11,9 +11,9 @@ import pytest
 from rich.console import Console
 
 from experiments import config as configs
-from experiments import data as datasets
 from experiments.config import configure, foresee
 from experiments.run import results, running, summary
+from experiments.run.alone import Alone
 from experiments.run.checkpoint import Saved
 from experiments.run.make import run as make
 from experiments.run.progress import Reporter
@@ -21,6 +21,7 @@ from experiments.run.step import PlacedData, Trainer, order
 from experiments.run.together import family
 from experiments.run.weights import convolutions
 from lgnn_jax import Grid, neighbours
+from tests.experiments.conftest import few_digits
 from tests.experiments.test_methods import Silent
 from tests.lgnn_jax.reference import apply, dense, heat, operator
 
@@ -72,13 +73,13 @@ def refused(variant, message, **options):
 
 @functools.cache
 def digits():
-    data = datasets.load("digits")
+    data = few_digits(200)
     return data, PlacedData(data, jax.local_devices()[:1])
 
 
 def trainer(variant, **options):
     data, placed = digits()
-    short = {"width": 1 / 16, "epochs": 2, "batch": 448, "lr": 0.1}
+    short = {"width": 1 / 16, "epochs": 2, "batch": 64, "lr": 0.1}
     return Trainer(configure(data, variant=variant, **short | options)[0], placed)
 
 
@@ -86,7 +87,7 @@ def stepped(made, seed=0):
     """The parameters before and after an epoch of a trainer."""
     state, drawn = made.start(seed)
     before = jax.device_get(state.params)
-    for examples in order(seed, 0, made.placed.train_examples, 448):
+    for examples in order(seed, 0, made.placed.train_examples, 64):
         state = made.step(state, drawn, examples)
     return before, jax.device_get(state.params)
 
@@ -256,8 +257,8 @@ def test_a_run_that_goes_on_does_not_start_smooth_once_more(shallow):
     saved = jax.device_get(made.start(3)[0])
     saved = saved._replace(step=np.int32(1))
     silent = Silent(Saved(saved, 0.0))
-    going = running.Running(made, made.config, silent, silent, silent)
-    jax.tree.map(np.testing.assert_array_equal, jax.device_get(going.state.params), saved.params)
+    going = running.Running(Alone(made, made.config), [silent], silent, silent)
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(going.states.params), saved.params)
 
 
 # The pull.

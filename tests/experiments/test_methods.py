@@ -18,11 +18,13 @@ from experiments.methods import Constant
 from experiments.methods.base import Method
 from experiments.nets import activations, vgg
 from experiments.run import running, step
+from experiments.run.alone import Alone
 from experiments.run.augment import crop_and_flip, example_keys, normalise
 from experiments.run.checkpoint import Saved
 from experiments.run.step import Images, Totals, TrainState, keys, make_step
 from experiments.run.together import family
 from lgnn_jax import Grid
+from tests.experiments.conftest import few_digits
 from tests.experiments.run.test_step import pictures
 from tests.lgnn_jax import reference
 
@@ -213,7 +215,7 @@ class Silent:
     def __init__(self, saved=None):
         self.saved = saved
 
-    def newest(self, like):
+    def newest(self, like, until):
         return self.saved
 
     def due(self, ahead):
@@ -235,11 +237,11 @@ def test_what_is_done_between_epochs_is_done_once_wherever_a_run_goes_on(sparse)
     for saved in (None, *range(6)):
         before = Silent(None if saved is None else Saved(states[saved], 0.0))
         trainer = Counting() if states else Keeping()
-        made = running.Running(trainer, config, before, before, before)
+        made = running.Running(Alone(trainer, config), [before], before, before)
         for epoch in range(made.epochs_logged, 3):
-            line, _ = made.epoch(epoch)
+            (line,) = made.epoch(epoch)
             assert line["strength"] == 0.5 and "sigma" not in line
-        assert made.state.params["w"] == wanted
+        assert made.states.params["w"] == wanted
     assert len(states) == 6
 
 
@@ -272,15 +274,15 @@ def test_a_constant_neighbourhood_is_said_as_it_is_stored():
 @pytest.fixture
 def arranged(shallow):
     """A short run that puts its units in order at every epoch, with its trainer."""
-    data = datasets.load("digits")
-    config, _ = configure(data, variant="arranged", width=1 / 16, epochs=3, batch=448, lr=0.01)
+    data = few_digits(200)
+    config, _ = configure(data, variant="arranged", width=1 / 16, epochs=3, batch=64, lr=0.01)
     return config, step.Trainer(config, step.PlacedData(data, jax.devices()[:1]))
 
 
 def test_an_order_leaves_the_function_and_moves_momentum_with_its_weights(arranged):
     config, trainer = arranged
     state, drawn = trainer.start(0)
-    for examples in np.arange(3 * 448).reshape(3, 448) % 1300:
+    for examples in np.arange(3 * 64).reshape(3, 64):
         state = trainer.step(state, drawn, examples.astype(np.int32))
     before = jax.device_get(state)
     after = jax.device_get(config.method.between(config, state, 1, trainer.placed.train))
@@ -321,10 +323,10 @@ def test_a_run_whose_units_are_moved_goes_on_bit_for_bit(arranged):
 
     def end(saved):
         before = Silent(None if saved is None else Saved(saved, 0.0))
-        made = running.Running(Keeping(), config, before, before, before)
+        made = running.Running(Alone(Keeping(), config), [before], before, before)
         for epoch in range(made.epochs_logged, 3):
             made.epoch(epoch)
-        return jax.device_get(made.state)
+        return jax.device_get(made.states)
 
     whole = end(None)
     kept, steps = list(states), trainer.steps_per_epoch

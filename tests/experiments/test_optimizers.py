@@ -184,7 +184,7 @@ def test_an_order_moves_the_moments_of_an_optimizer(shallow):
     """Muon's and Adam's, each with the kernels and biases that they belong to."""
     made = trainer("arranged", optimizer="muon")
     state, drawn = made.start(0)
-    for examples in np.arange(2 * 448).reshape(2, 448):
+    for examples in np.arange(2 * 64).reshape(2, 64):
         state = made.step(state, drawn, examples.astype(np.int32))
     before = jax.device_get(state)
     after = jax.device_get(made.config.method.between(made.config, state, 1, made.placed.train))

@@ -19,8 +19,7 @@ from experiments.options import Options
 from experiments.run import progress as progress_module
 from experiments.run import results
 from experiments.run.checkpoint import tree_digest as params_digest
-from experiments.run.make import run
-from experiments.run.make_together import run_together
+from experiments.run.make import run, run_together
 from experiments.run.progress import Reporter
 from experiments.run.step import PlacedData, Trainer
 from experiments.run.together import Together

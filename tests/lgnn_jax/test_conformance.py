@@ -1,6 +1,6 @@
 """Optax's generic tests pass on ours, each suite in a process of its own (conformance.py)."""
 
-import concurrent.futures
+import functools
 import json
 import os
 import pathlib
@@ -32,17 +32,13 @@ def run(suite, *cases):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def both(*cases):
-    """The two suites side by side; that nearly halves the time on two cores."""
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        return dict(
-            zip(conformance.SUITES, pool.map(lambda s: run(s, *cases), conformance.SUITES), strict=True)
-        )
+@functools.cache
+def usual(suite):
+    return run(suite, "scheduled", "float32")
 
 
-@pytest.fixture(scope="module")
-def usual():
-    return both("scheduled", "float32")
+# Both hold what is tested everywhere, and that it converges.
+suites = pytest.mark.parametrize("suite", ["contrib", pytest.param("alias", marks=pytest.mark.slow)])
 
 
 def outcomes_of(result):
@@ -69,15 +65,15 @@ def check_all_pass(suite, found, factories):
         assert passed >= EVERYWHERE | {CONVERGES[suite]}, part
 
 
-@pytest.mark.parametrize("suite", conformance.SUITES)
-def test_optaxs_own_tests_pass(usual, suite):
-    found = outcomes_of(usual[suite])
+@suites
+def test_optaxs_own_tests_pass(suite):
+    found = outcomes_of(usual(suite))
     check_all_pass(suite, found, ["'lgnn_sgd'", "decreasing_sigma"])
 
 
-@pytest.mark.parametrize("suite", conformance.SUITES)
-def test_they_fail_on_what_is_wrong_and_on_nothing_else(usual, suite):
-    found = outcomes_of(usual[suite])
+@suites
+def test_they_fail_on_what_is_wrong_and_on_nothing_else(suite):
+    found = outcomes_of(usual(suite))
     failed = {(method, dtype) for method, dtype, _, outcome, _ in found if outcome == "failed"}
     assert failed == {
         ("test_preserve_dtype", "bfloat16"),

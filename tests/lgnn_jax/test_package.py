@@ -48,7 +48,7 @@ def test_inspect_has_every_name_in_one_place():
     names = """
         linen_responses nnx_responses linen_ablated accumulate Responses ResponseStatistics class_maps
         visualise SMALL LUCID Setting FeatureVisualisation mean_activations share_beyond Beyond
-        RegionScores region_scores group_region_scores label_regions preferred
+        concept Concept RegionScores region_scores group_region_scores label_regions preferred
         regions Region per_class_accuracy ablate Ablation linear_probe Probe pool_blocks
         Network Layer linen nnx equinox haiku function arrays arrange measure
         tiles cosine_maps cosine_by_offset gram_maps magnitudes Magnitudes atlas plots
@@ -72,7 +72,8 @@ def test_inspect_without_its_extra_says_what_to_install(missing):
 def test_the_readmes_examples_run():
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert blocks
-    printed = "".join(python(block).stdout for block in blocks)
+    # Each by itself, in a process that they share.
+    printed = python(f"for block in {blocks}: exec(block, {{'__name__': '__main__'}})").stdout
     assert "conv/kernel" in printed and "8x8 on axis -1" in printed
 
 

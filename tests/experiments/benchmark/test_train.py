@@ -200,6 +200,29 @@ def network(net):
     return module, jax.tree.map(drawn, shapes), x, data, config
 
 
+_NAMES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
+
+
+def with_weights(net, variables):
+    """``net`` with the weights and running statistics of the same network of ours."""
+    import torch
+
+    def entries(tree, path=""):
+        for name, value in tree.items():
+            if isinstance(value, dict):
+                yield from entries(value, f"{path}{name}.")
+            else:
+                value = np.asarray(value)
+                yield path + _NAMES.get(name, name), value.transpose(*{4: (3, 2, 0, 1)}.get(value.ndim, ()))
+
+    state = net.state_dict()
+    counters = {name for name in state if name.endswith("num_batches_tracked")}
+    found = dict(entries(variables["params"])) | dict(entries(variables["batch_stats"]))
+    loaded = {name: torch.tensor(value) for name, value in found.items()}
+    net.load_state_dict(loaded | {name: state[name] for name in counters})
+    return net
+
+
 def in_pytorch(torch, x):
     return torch.tensor(x.transpose(0, 3, 1, 2))
 
@@ -211,7 +234,7 @@ def in_pytorch(torch, x):
 def test_networks_in_pytorch_are_ours(net, torch):
     module, variables, x, data, config = network(net)
     expected = np.asarray(jax.jit(lambda v: module.apply(v, x, train=False))(variables))
-    theirs = peer_nets.with_weights(peer_nets.build(net, data.classes, config.net.width), variables).eval()
+    theirs = with_weights(peer_nets.build(net, data.classes, config.net.width), variables).eval()
     with torch.no_grad():
         scores = theirs(in_pytorch(torch, x)).numpy()
     np.testing.assert_allclose(scores, expected, atol=1e-4 * np.abs(expected).max())
@@ -241,10 +264,10 @@ def test_so_is_a_step(net, torch):
     for part in trainer.net.modules():
         if isinstance(part, torch.nn.Dropout):
             part.p = 0.0
-    peer_nets.with_weights(trainer.net, variables)
+    with_weights(trainer.net, variables)
     found = trainer.update(in_pytorch(torch, x), torch.tensor(labels).long())
     assert float(found) == pytest.approx(float(loss), rel=1e-4)
-    expected = peer_nets.with_weights(
+    expected = with_weights(
         peer_nets.build(net, data.classes, config.net.width), {**variables, "params": params}
     )
     for theirs, ours in zip(trainer.net.parameters(), expected.parameters(), strict=True):
@@ -268,7 +291,7 @@ def test_so_is_augmentation(padding, torch):
 def test_pytorch_counts_and_evaluates(torch):
     _, variables, _, data, config = network("vgg11")
     trainer = peer_nets.Trainer(config, data, peer_nets.Setting(channels_last=False))
-    peer_nets.with_weights(trainer.net, variables)
+    with_weights(trainer.net, variables)
     ours = noise.Training(data, net="vgg11", variant="baseline", width=0.125)
     state = ours.state._replace(**ours.trainer.placed.replicate(variables))
     expected, expected_loss = ours.trainer.evaluate(state)

@@ -14,22 +14,23 @@ from rich.console import Console
 from experiments import data as datasets
 from experiments import sweep
 from experiments.config import configure
-from experiments.errors import Stopped
+from experiments.errors import FailedRun, Stopped
 from experiments.methods import METHODS
 from experiments.nets import fast_cpu
-from experiments.run import make, make_together
+from experiments.run import make
 from experiments.run.checkpoint import Checkpoints, tree_digest
 from experiments.run.claim import claim
-from experiments.run.make_together import run_together
+from experiments.run.make import run_together
 from experiments.run.progress import Reporter
 from experiments.run.step import PlacedData, Trainer, make_step, order
 from experiments.run.together import Together, family
 from experiments.run.weights import load_weights
 from lgnn_jax import LGNNState
 from tests.experiments import shallow as few_layers
+from tests.experiments.conftest import few_digits
 
 SMALL = {"width": 1 / 8, "batch": 16, "epochs": 1, "lr": 0.01}
-FEW = {"width": 1 / 16, "batch": 512, "epochs": 2}  # Two steps an epoch.
+FEW = {"width": 1 / 16, "batch": 64, "epochs": 2}  # Two steps an epoch.
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -39,12 +40,12 @@ def shallow():
 
 
 @functools.cache
-def placed():
-    return PlacedData(datasets.load("digits"), jax.local_devices()[:1])
+def placed(few=False):
+    return PlacedData(few_digits(130) if few else datasets.load("digits"), jax.local_devices()[:1])
 
 
-def runs(*variants, **options):
-    data = datasets.load("digits")
+def runs(*variants, data=None, **options):
+    data = data or datasets.load("digits")
     found = [
         configure(data, variant=name, seed=seed, **SMALL | options)[0] for seed, name in enumerate(variants)
     ]
@@ -104,7 +105,7 @@ def test_convolutions_that_are_mapped_are_products_on_every_backend():
 @functools.cache
 def pair():
     """The program of two runs that tests make whole."""
-    return Together(runs("baseline", "constant", **FEW), placed())
+    return Together(runs("baseline", "constant", data=few_digits(130), **FEW), placed(few=True))
 
 
 def quiet():
@@ -121,11 +122,16 @@ def test_folders_are_those_of_runs(tmp_path):
         assert folder.name == config.name and summary["config"] == json.loads(json.dumps(config.flat()))
         assert summary["test_accuracy"] == line["test_accuracy"] and summary["together"] == 2
         assert line["sigma"] == (0.5 if config.method.name == "constant" else 0)
-        assert line["step"] == 4 and summary["test_examples"] == 364
+        assert line["step"] == 4 and summary["test_examples"] == 60
         assert (folder / "weights").is_dir() and not (folder / "checkpoints").exists()
     with pytest.raises(ValueError, match="is finished in .*; leave it out"):
         run_together(pair(), tmp_path, quiet())
     assert len((folders[0] / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def digest(config, trained, *_):
+    """A summary without what it measures, which is tested above and takes longest."""
+    return {"params_digest": tree_digest(trained["params"])}
 
 
 class Interrupted(Exception):
@@ -156,10 +162,7 @@ def interrupted(monkeypatch, out, saves):
 def test_they_go_on_from_the_newest_step_that_all_have(monkeypatch, tmp_path, alone):
     """Together, or one of them alone: a checkpoint is that of a run, whoever wrote it."""
     configs = pair().configs
-    for module in (make, make_together):  # What they measure is tested above, and takes longest.
-        monkeypatch.setattr(
-            module, "summarise", lambda _, trained, *__: {"params_digest": tree_digest(trained["params"])}
-        )
+    monkeypatch.setattr(make, "summarise", digest)
     # Each has saved steps 1 to 3, one into the second epoch, and the first alone step 4.
     left = interrupted(monkeypatch, tmp_path / "cut", 2 * 3 + 1)
     assert left == [[3, 4], [2, 3]]
@@ -167,7 +170,7 @@ def test_they_go_on_from_the_newest_step_that_all_have(monkeypatch, tmp_path, al
     said, report = [], quiet()
     report.resume = lambda name, done, steps: said.append((done, steps))
     if alone:
-        make.run(Trainer(configs[1], placed()), configs[1].seed, tmp_path / "cut", report)
+        make.run(Trainer(configs[1], placed(few=True)), configs[1].seed, tmp_path / "cut", report)
         assert said == [(3, 4)]
     else:
         run_together(pair(), tmp_path / "cut", report)
@@ -180,9 +183,32 @@ def test_they_go_on_from_the_newest_step_that_all_have(monkeypatch, tmp_path, al
         assert [json.loads(line)["step"] for line in lines] == [2, 4]
 
 
+def test_one_whose_loss_is_not_finite_has_no_summary_and_the_other_goes_on(monkeypatch, tmp_path):
+    """All of whose losses are not end at once, as one alone does."""
+    start, configs, spoilt = Together.start, pair().configs, [1]
+
+    def started(self):
+        states, drawn = start(self)
+        params = jax.tree.map(lambda leaf: leaf.at[np.array(spoilt)].set(np.nan), states.params)
+        return states._replace(params=self.placed.spread(params)), drawn
+
+    monkeypatch.setattr(Together, "start", started)
+    monkeypatch.setattr(make, "summarise", digest)
+    why = "{}: the loss is not finite at step 0 .epoch 1.. Try a smaller learning rate or weight decay."
+    with pytest.raises(FailedRun, match=f"^{why.format(configs[1].name)}$"):
+        run_together(pair(), tmp_path / "one", quiet())
+    found = [tmp_path / "one" / config.name for config in configs]
+    assert [(folder / "summary.json").exists() for folder in found] == [True, False]
+    assert all(len((folder / "metrics.jsonl").read_text().splitlines()) == 2 for folder in found)
+    spoilt.append(0)
+    with pytest.raises(FailedRun, match=" ".join(why.format(config.name) for config in configs)):
+        run_together(pair(), tmp_path / "both", quiet())
+    assert not any(path.read_text() for path in tmp_path.glob("both/*/metrics.jsonl"))
+
+
 def test_a_signal_saves_all_and_ends_them(monkeypatch, tmp_path):
     received = types.SimpleNamespace(received=signal.SIGTERM)
-    monkeypatch.setattr(make_together, "StopSignals", lambda *_: contextlib.nullcontext(received))
+    monkeypatch.setattr(make, "StopSignals", lambda *_: contextlib.nullcontext(received))
     with pytest.raises(Stopped, match="2 runs: stopped by SIGTERM, the states of step 1 are saved"):
         run_together(pair(), tmp_path, quiet())
     assert len(list(tmp_path.glob("*/checkpoints/1"))) == 2
