@@ -138,3 +138,7 @@ def test_the_table_of_metrics_has_them_all():
         r"^\| `(.*?)` +\| (\w+) +\| (.*?) +\|$", (ROOT / "docs/api/topography.md").read_text(), re.M
     )
     assert rows == [(key, metric.kind, metric.meaning) for key, metric in topography.METRICS.items()]
+
+
+def test_the_readme_fits():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 120
