@@ -12,9 +12,12 @@ import pytest
 from lgnn_jax import topography
 from tests.pages import PAGES, ROOT, anchors, blocks, is_file, links, name, prose, run
 
+LONG = {"CHANGELOG.md", "docs/look_inside.md"}  # Sentences of whose own time.
 ALL = pytest.mark.parametrize("page", PAGES, ids=name)
 # Run by tests that say more of them.
-ELSEWHERE = {"README.md", "docs/recipes.md", "docs/arrange.md", "docs/add_a_metric.md"}
+ELSEWHERE = {f"docs/{page}.md" for page in ("recipes", "arrange", "add_a_metric", "any_network")} | {
+    "README.md"
+}
 WITH_CODE = [
     page
     for page in PAGES
@@ -45,6 +48,16 @@ def test_lines_are_short(page):
         if len(line) > 100 and not line.lstrip().startswith(("|", "![", "- [![", *commands))
     ]
     assert not long
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if name(page) not in LONG], ids=name)
+def test_sentences_are_short(page):
+    """Of at most 25 words, where code counts as one and a colon or semicolon ends a sentence."""
+    text = re.sub(r"`[^`]*`", "code", re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", prose(page)))
+    for paragraph in re.split(r"\n\s*\n|\n(?=\s*[-*] |\d+\. |[|#])", text):
+        if not paragraph.lstrip().startswith(("|", "#", "!", ":::")):
+            for sentence in re.split(r"(?<=[.:;?!])\*{0,2}\s+", paragraph):
+                assert len(re.findall(r"\w\S*", sentence)) <= 25, sentence
 
 
 @ALL
@@ -94,10 +107,8 @@ def cells(text):
     """The cells of a source in the percent format: whether they are code, and their text."""
     for head, body in re.findall(r"^# %%([^\n]*)\n(.*?)(?=^# %%|\Z)", text, re.DOTALL | re.MULTILINE):
         is_code = "[markdown]" not in head
-        yield (
-            is_code,
-            body.strip("\n") if is_code else re.sub(r"^# ?", "", body, flags=re.MULTILINE).strip("\n"),
-        )
+        commented = "^# (?=%)" if is_code else "^# ?"  # Magic commands, and all of the prose.
+        yield is_code, re.sub(commented, "", body, flags=re.MULTILINE).strip("\n")
 
 
 @pytest.mark.parametrize("source", sorted(ROOT.glob("docs/notebooks/*.py")), ids=lambda source: source.stem)
@@ -120,3 +131,10 @@ def test_every_notebook_is_in_the_index_and_the_navigation():
     index, site = ((ROOT / file).read_text() for file in ("docs/notebooks/index.md", "mkdocs.yml"))
     for source in ROOT.glob("docs/notebooks/*.py"):
         assert f"({source.stem}.ipynb)" in index and f"- notebooks/{source.stem}.md\n" in site
+
+
+def test_the_table_of_metrics_has_them_all():
+    rows = re.findall(
+        r"^\| `(.*?)` +\| (\w+) +\| (.*?) +\|$", (ROOT / "docs/api/topography.md").read_text(), re.M
+    )
+    assert rows == [(key, metric.kind, metric.meaning) for key, metric in topography.METRICS.items()]

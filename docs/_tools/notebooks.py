@@ -48,6 +48,8 @@ def execute(source: pathlib.Path) -> None:
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number}"
         cell.metadata.pop("execution", None)
+        if "outputs" in cell:
+            cell.outputs = joined(cell.outputs)
         for output in cell.get("outputs", []):
             if output.output_type == "stream" and output.name == "stderr":
                 raise RuntimeError(f"{source.name}, cell {number} wrote to stderr: {output.text}")
@@ -67,6 +69,21 @@ def execute(source: pathlib.Path) -> None:
     if len(text) > LARGEST:
         raise RuntimeError(f"{source.stem} takes {len(text)} bytes, and at most {LARGEST} are kept.")
     source.with_suffix(".ipynb").write_text(text)
+
+
+def joined(outputs: list[Any]) -> list[Any]:
+    """Outputs in which text that was printed in several pieces is one."""
+    found: list[Any] = []
+    for output in outputs:
+        if (
+            found
+            and output["output_type"] == "stream" == found[-1]["output_type"]
+            and output["name"] == found[-1]["name"]
+        ):
+            found[-1]["text"] += output["text"]
+        else:
+            found.append(output)
+    return found
 
 
 def small(png: str) -> str:

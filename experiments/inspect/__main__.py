@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from typing import Any
 
 import click
 
@@ -17,6 +18,7 @@ from experiments.options import FINISHED, data_of_run
 @click.argument("baseline", required=False, type=FINISHED)
 @data_of_run
 @click.option("--download", is_flag=True, help="Download and prepare a set that is not there.")
+@click.option("--layers", help="Layers to look at, with commas between.  [default: all]")
 @click.option(
     "--layer", help="Layer of Figures 2 and 3 and of the top images.  [default: the last convolution]"
 )
@@ -43,6 +45,7 @@ def main(
     data: str | None,
     data_dir: str | None,
     download: bool,
+    layers: str | None,
     layer: str | None,
     classes: str | None,
     setting: str,
@@ -61,9 +64,8 @@ def main(
     """
     out = out or run / "inspect"
     folders = {"run": run} if baseline is None else {"baseline": baseline, "run": run}
-    print(
-        look(folders, out, data, data_dir, download=download, layer=layer, classes=classes, setting=setting)
-    )
+    chosen: dict[str, Any] = {"layers": layers, "layer": layer, "classes": classes}
+    print(look(folders, out, data, data_dir, download=download, setting=setting, **chosen))
     print(out)
 
 

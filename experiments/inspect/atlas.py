@@ -48,6 +48,7 @@ def write_atlas(
         class_names=_readable(data.class_names),
         superclass_names=_readable(data.superclasses[0]),
         superclass_of=data.superclasses[1],
+        same_units=len(networks) > 1 and len({found.config.seed for found in networks.values()}) == 1,
     )
 
 

@@ -56,12 +56,13 @@ class Shown:
 def draw(shown: Shown, data: datasets.Dataset, classes: dict[str, int], out: pathlib.Path) -> None:
     """Figures 1 to 3, what units prefer, the pictures of the layer's filters, and its top images, as files."""
     figures = {
-        "fig1": _first_layer(shown.networks),
         "fig2": _similarities(shown),
         "fig3": _classes(shown, classes),
         "preferences": _preferences(shown, data),
         "top_images": _top_images(shown, data),
     }
+    if all(found.has_stem for found in shown.networks.values()):
+        figures["fig1"] = _first_layer(shown.networks)
     if shown.pictures:
         figures["feature_vis"] = _pictures(shown)
     for name, figure in figures.items():

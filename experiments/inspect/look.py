@@ -35,6 +35,7 @@ def look(
     data_dir: str | None,
     *,
     download: bool = False,
+    layers: str | None = None,
     layer: str | None = None,
     classes: str | None = None,
     setting: str = "none",
@@ -47,6 +48,7 @@ def look(
       data: The run's data set, where its name does not tell.
       data_dir: Where tensorflow-datasets keeps its sets.
       download: Whether to prepare a set that is not there.
+      layers: Names of the layers to look at, with commas between; None for all.
       layer: Layer of Figures 2 and 3; None is the last convolution.
       classes: Classes of Figure 3 by name, with commas between; None are related ones.
       setting: How the picture that excites a filter most is made, one of ``SETTINGS`` or ``none``.
@@ -59,8 +61,11 @@ def look(
         check_pair(configs)
         loaded = own_data(folders["run"], configs["run"], data, data_dir, download=download)
         chosen = _chosen(classes, loaded)
+        names = None if layers is None else [name.strip() for name in layers.split(",")]
         networks = {
-            config.method.name if len(folders) > 1 else "run": network(folders[title], config, loaded)
+            config.method.name if len(folders) > 1 else "run": network(
+                folders[title], config, loaded, names
+            )
             for title, config in configs.items()
         }
         shown = _layer(layer, networks)
@@ -93,7 +98,8 @@ def look(
     write_json(out / "topography.json", scores)
     text = topography_table(networks, loaded, scores)
     write_text(out / "topography.md", text)
-    write_text(out / "table3.md", magnitude_table(networks))
+    if all(found.has_stem for found in networks.values()):
+        write_text(out / "table3.md", magnitude_table(networks))
     of_layer = {title: layers[shown] for title, layers in seen.items() if layers}
     draw(Shown(shown, networks, of_layer), loaded, chosen, out)
     write_atlas(out / "atlas.html", networks, seen, scores, arranged, loaded)
@@ -106,10 +112,8 @@ def _layer(name: str | None, networks: dict[str, Network]) -> str:
     layers, role = first.layers, nets.NETS[first.config.net.name].role
     if name is None:
         return [layer for layer in layers if role(layer) != nets.SHORTCUT][-1]
-    path = nets.kernel_path(name)
-    if path not in layers:
-        check_known("layer", name, [nets.layer_name(layer) for layer in layers])
-    return path
+    check_known("layer", name, [nets.layer_name(layer) for layer in layers])
+    return nets.kernel_path(name)
 
 
 def _chosen(classes: str | None, data: datasets.Dataset) -> dict[str, int]:

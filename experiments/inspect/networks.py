@@ -6,12 +6,14 @@ import dataclasses
 import json
 import logging
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 
 from experiments import data as datasets
 from experiments import nets
 from experiments.config import Run
+from experiments.errors import check_known
 from experiments.nets import ordering
 from experiments.run import results
 from experiments.run.augment import normalise
@@ -42,6 +44,11 @@ class Network:
     orders: dict[str, np.ndarray] = dataclasses.field(
         default_factory=dict
     )  # By responses to training pictures.
+
+    @property
+    def has_stem(self) -> bool:
+        """Whether its first layer is among those that are looked at."""
+        return nets.NETS[self.config.net.name].role(next(iter(self.layers))) == nets.STEM
 
 
 def read_config(folder: pathlib.Path) -> Run:
@@ -96,13 +103,28 @@ def check_pair(configs: dict[str, Run]) -> None:
         raise ValueError(f"Both runs are {run.method.name}; give a baseline beside another variant.")
 
 
-def network(folder: pathlib.Path, config: Run, data: datasets.Dataset) -> Network:
-    """The network of a run, which computes in float32 whatever it was trained in: pictures need the digits."""
+def network(
+    folder: pathlib.Path, config: Run, data: datasets.Dataset, names: Sequence[str] | None = None
+) -> Network:
+    """The network of a run, which computes in float32 whatever it was trained in: pictures need the digits.
+
+    Args:
+      folder: The run's.
+      config: The run's.
+      data: Its data set.
+      names: The layers to look at; None for all.
+
+    Raises:
+      ValueError: If a name is that of no layer.
+    """
     variables = load_weights(folder)
     module = nets.build(config.net.name, data.classes, config.net.width)
     mean, deviation = (np.float32(values) for values in data.statistics())
-
     layers = convolutions(config, variables["params"])
+    if names is not None:
+        for name in names:
+            check_known("layer", name, [nets.layer_name(path) for path in layers])
+        layers = {path: layer for path, layer in layers.items() if nets.layer_name(path) in names}
     seen = inspect.linen(
         module,
         variables,

@@ -12,6 +12,7 @@ from lgnn_jax.inspect import atlas, plots
 from lgnn_jax.inspect._accumulate import Responses, accumulate
 from lgnn_jax.inspect._arrange import arrange
 from lgnn_jax.inspect._capture import linen_ablated, linen_responses, nnx_responses
+from lgnn_jax.inspect._concept import Concept, concept
 from lgnn_jax.inspect._feature_vis import (
     LUCID,
     SMALL,
@@ -55,6 +56,7 @@ __all__ = [
     "LUCID",
     "SMALL",
     "Beyond",
+    "Concept",
     "FeatureVisualisation",
     "Layer",
     "Magnitudes",
@@ -71,6 +73,7 @@ __all__ = [
     "arrays",
     "atlas",
     "class_maps",
+    "concept",
     "cosine_by_offset",
     "cosine_maps",
     "mean_activations",

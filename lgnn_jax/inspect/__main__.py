@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib
 import json
 import pathlib
@@ -17,7 +18,12 @@ from lgnn_jax.inspect._folder import read
 from lgnn_jax.inspect._progress import Line
 from lgnn_jax.inspect.atlas._page import check_folder
 
-_SETTINGS = {"none": None, "small": SMALL, "lucid": LUCID}
+_SETTINGS = {
+    "none": None,
+    "small": SMALL,
+    "fixed": dataclasses.replace(SMALL, scales=(1.0,)),
+    "lucid": LUCID,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -86,7 +92,8 @@ def _parser() -> argparse.ArgumentParser:
         "--visualise",
         choices=_SETTINGS,
         default="none",
-        help="make the images that excite units most; takes long",
+        help="make the images that excite units most, which takes long: for images of about 32 pixels, for a "
+        "network that takes one size alone, or as Lucid does",
     )
     add("--no-arrange", action="store_true", help="leave units in the order of the network")
     add("--batch", metavar="N", type=int, default=256, help="images at a time (default: %(default)s)")
@@ -98,8 +105,12 @@ def _parser() -> argparse.ArgumentParser:
         "--permutations",
         metavar="N",
         type=int,
-        default=1000,
-        help="of the metrics' nulls (default: %(default)s)",
+        help="of the metrics' nulls (default: 1000, fewer for large layers)",
+    )
+    add(
+        "--same-units",
+        action="store_true",
+        help="unit k is the same in both networks: show their difference",
     )
     add("--title", default="Atlas of a network", help="the page's heading")
     add("--traceback", action="store_true", help="show where an error comes from")
@@ -142,6 +153,7 @@ def _write(options: Any) -> None:
             top=options.top,
             threshold=options.threshold,
             title=options.title,
+            same_units=options.same_units,
             progress=line,
         )
 

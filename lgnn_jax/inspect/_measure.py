@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -58,15 +59,8 @@ def measure(
       >>> found["weights: dead filters"]["value"]
       0.0
     """
-    if kernel is not None:
-        check_axis(grid, np.shape(unboxed(kernel)), axis, "the kernel")
-        kernel = unboxed(kernel) if axis == -1 else np.moveaxis(np.asarray(unboxed(kernel)), axis, -1)
-        kernel = kernel if order is None else np.asarray(kernel)[..., np.asarray(order)]
-    if statistics is not None:
-        check_grid(grid, statistics.units, f"layer {statistics.layer!r}")
-        statistics = statistics if order is None else statistics.reordered(order)
+    given = _given(grid, kernel, statistics, axis, superclass_of, order)
     key = jax.random.key(0) if key is None else key
-    given = _inputs(kernel, statistics, tuple(superclass_of))
 
     def value(metric: topography.Metric) -> Any:
         return _defined(lambda: _plain(metric, given[metric.of, metric.takes](), grid, key, permutations))
@@ -76,6 +70,74 @@ def measure(
         for name, metric in topography.METRICS.items()
         if metric.kind in kinds and (metric.of, metric.takes) in given
     }
+
+
+def measure_both(
+    grid: Grid,
+    kernel: Any,
+    statistics: ResponseStatistics,
+    order: Any,
+    *,
+    axis: int,
+    superclass_of: Sequence[int],
+    key: jax.Array,
+    permutations: int | None,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The scores of a layer as it is and, likewise, in another order, if there is one.
+
+    Both have the same null where all units take part in it: its relabellings know nothing of the order before.
+
+    Args:
+      grid: The layer's grid.
+      kernel: As for :func:`measure`.
+      statistics: Of its responses.
+      order: The other order, or None.
+      axis: As for :func:`measure`.
+      superclass_of: As for :func:`measure`.
+      key: A PRNG key.
+      permutations: Relabellings; None for 1,000, and fewer of more than 128 units, down to 100 of 1,280.
+    """
+    if permutations is None:
+        permutations = max(100, min(1000, _RELABELLED // grid.units))
+    native = _given(grid, kernel, statistics, axis, superclass_of, None)
+    other = None if order is None else _given(grid, kernel, statistics, axis, superclass_of, order)
+    found: tuple[dict[str, Any], dict[str, Any]] = {}, {}
+    for name, metric in topography.METRICS.items():
+        of = metric.of, metric.takes
+        if metric.kind != "score" or of not in native:
+            continue
+
+        def score(inputs: Any, key: Any, metric: topography.Metric = metric, of: Any = of) -> Any:
+            return _defined(lambda: metric(inputs[of](), grid, key=key, permutations=permutations))
+
+        first = score(native, key)
+        scores = [first]
+        if other is not None:
+            shared = isinstance(first, topography.Score) and not first.left_out
+            second = score(other, None if shared else key)
+            if shared and isinstance(second, topography.Score):
+                second = dataclasses.replace(first, value=second.value)
+            scores.append(second)
+        for kept, each in zip(found, scores, strict=False):
+            kept[name] = each.summary() if isinstance(each, topography.Score) else each
+    return found
+
+
+_RELABELLED = 128_000  # Units times relabellings by default; some metrics take a moment for every one.
+
+
+def _given(
+    grid: Grid, kernel: Any, statistics: Any, axis: int, superclass_of: Sequence[int], order: Any
+) -> dict[tuple[str, str], Callable[[], Any]]:
+    """What metrics are of and take, in an order."""
+    if kernel is not None:
+        check_axis(grid, np.shape(unboxed(kernel)), axis, "the kernel")
+        kernel = unboxed(kernel) if axis == -1 else np.moveaxis(np.asarray(unboxed(kernel)), axis, -1)
+        kernel = kernel if order is None else np.asarray(kernel)[..., np.asarray(order)]
+    if statistics is not None:
+        check_grid(grid, statistics.units, f"layer {statistics.layer!r}")
+        statistics = statistics if order is None else statistics.reordered(order)
+    return _inputs(kernel, statistics, tuple(superclass_of))
 
 
 def _inputs(

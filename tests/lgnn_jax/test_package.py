@@ -48,7 +48,7 @@ def test_inspect_has_every_name_in_one_place():
     names = """
         linen_responses nnx_responses linen_ablated accumulate Responses ResponseStatistics class_maps
         visualise SMALL LUCID Setting FeatureVisualisation mean_activations share_beyond Beyond
-        RegionScores region_scores group_region_scores label_regions preferred
+        concept Concept RegionScores region_scores group_region_scores label_regions preferred
         regions Region per_class_accuracy ablate Ablation linear_probe Probe pool_blocks
         Network Layer linen nnx equinox haiku function arrays arrange measure
         tiles cosine_maps cosine_by_offset gram_maps magnitudes Magnitudes atlas plots
@@ -81,3 +81,9 @@ def test_what_the_readme_points_to_is_there():
     links = re.findall(r"\]\(([^)#]+)\)", (ROOT / "README.md").read_text())
     local = [link for link in links if not link.startswith("http")]
     assert local and all((ROOT / link).exists() for link in local), local
+
+
+def test_the_version_is_the_same_everywhere():
+    citation, changes = ((ROOT / file).read_text() for file in ("CITATION.cff", "CHANGELOG.md"))
+    assert f"\nversion: {lgnn_jax.__version__}\n" in citation
+    assert re.findall(r"^## (\d\S*)", changes, re.MULTILINE)[0] == lgnn_jax.__version__

@@ -6,7 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lgnn_jax.inspect.atlas._model import Shown
+from lgnn_jax.inspect.atlas._model import Layer, Shown
+
+
+def every_layer(network: Shown) -> list[Layer]:
+    """The layers at all steps of training."""
+    return [layer for layers in network.steps.values() for layer in layers]
 
 
 def check_networks(networks: list[Shown], class_names: list[str]) -> None:
@@ -28,8 +33,24 @@ def check_networks(networks: list[Shown], class_names: list[str]) -> None:
         )
     if len(networks) == 2 and networks[0].title == networks[1].title:
         raise ValueError(f"Both networks are called {networks[0].title!r}; give them different titles.")
+    steps = [list(network.steps) for network in networks]
+    if steps[0] != steps[-1]:
+        raise ValueError(
+            "Two networks must have the same steps of training to stand side by side, got "
+            f"{steps[0]} and {steps[1]}."
+        )
     for network in networks:
-        for shown in network.layers:
+        if network.at in network.earlier:
+            raise ValueError(
+                f"{network.at!r} of {network.title!r} is both at the end and earlier; name it otherwise."
+            )
+        for step, layers in network.earlier.items():
+            if [(x.name, x.grid) for x in layers] != [(x.name, x.grid) for x in network.layers]:
+                raise ValueError(
+                    f"{network.title!r} must have the same layers on the same grids at {step!r}."
+                )
+    for network in networks:
+        for shown in every_layer(network):
             classes = len(shown.statistics.class_counts)
             if classes != len(class_names):
                 raise ValueError(
@@ -61,7 +82,7 @@ def check_superclasses(classes: list[str], names: Sequence[str], groups: Sequenc
 
 def check_images(networks: list[Shown], count: int) -> None:
     for network in networks:
-        for shown in network.layers:
+        for shown in every_layer(network):
             if shown.statistics.count != count:
                 raise ValueError(
                     f"images must be the {shown.statistics.count} test images of the statistics of "

@@ -82,12 +82,22 @@ class Shown:
       layers: Its layers, at least one.
       class_accuracy: Share of each class's test images that it recognises, ``(classes,)``, in [0, 1].
       facts: Short facts by name, such as ``{"test accuracy": "31.2 %"}``.
+      earlier: The same layers before, from checkpoints of the run: by name, such as ``epoch 10``, the earliest
+        first. With the order of the last, the page shows how it came about; their own show how much there was.
+      at: What the layers themselves are called beside them.
     """
 
     title: str
     layers: Sequence[Layer]
     class_accuracy: np.ndarray | None = None
     facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    earlier: Mapping[str, Sequence[Layer]] = dataclasses.field(default_factory=dict)
+    at: str = "the end"
+
+    @property
+    def steps(self) -> dict[str, Sequence[Layer]]:
+        """The layers by step of training, the last ones last."""
+        return {**self.earlier, self.at: self.layers}
 
 
 def layer(

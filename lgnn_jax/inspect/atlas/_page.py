@@ -17,16 +17,34 @@ import numpy as np
 
 from lgnn_jax import topography
 from lgnn_jax._grid import Grid
-from lgnn_jax.inspect.atlas._checks import check_images, check_networks, check_superclasses
+from lgnn_jax.inspect.atlas._checks import (
+    check_images,
+    check_networks,
+    check_superclasses,
+    every_layer,
+)
 from lgnn_jax.inspect.atlas._encoding import as_bytes, sheet
 from lgnn_jax.inspect.atlas._layer import layer_block
-from lgnn_jax.inspect.atlas._model import Shown
+from lgnn_jax.inspect.atlas._model import Layer, Shown
 
 FORMAT = "lgnn_jax.atlas"
 VERSION = 2
 _SHEET = 6000  # Test images that a page carries at most.
 # The order of the files of web/ in the page's one script.
-_SCRIPTS = ("state", "data", "maps", "regions", "grid", "filters", "panel", "metrics", "paint", "start")
+_SCRIPTS = (
+    "state",
+    "steps",
+    "data",
+    "maps",
+    "difference",
+    "regions",
+    "grid",
+    "filters",
+    "panel",
+    "metrics",
+    "paint",
+    "start",
+)
 
 
 def write_page(
@@ -39,6 +57,7 @@ def write_page(
     superclass_of: Sequence[int] = (),
     threshold: float = 5.0,
     title: str = "Atlas of a network",
+    same_units: bool = False,
 ) -> None:
     """Writes the page; its data are described in ``docs/atlas.md``.
 
@@ -54,6 +73,8 @@ def write_page(
       superclass_of: The group of every class, integers from 0 without a gap.
       threshold: A unit responds to a class if its t is larger; regions are connected units that do.
       title: The page's heading.
+      same_units: Whether unit k is the same in both networks, as in two that were trained from one start; the page
+        shows their difference then too.
 
     Raises:
       ValueError: If something does not fit; nothing is written then.
@@ -75,18 +96,20 @@ def write_page(
     networks, names = list(networks), [str(name) for name in class_names]
     check_networks(networks, names)
     check_superclasses(names, superclass_names, superclass_of)
+    if same_units and len(networks) != 2:
+        raise ValueError("same_units is of two networks, but there is one; leave it out.")
     if not math.isfinite(threshold):
         raise ValueError(f"threshold must be a finite t such as 5.0, got {threshold!r}.")
-    images = as_bytes(images)
+    images, earlier = as_bytes(images), []
     check_images(networks, len(images))
     groups = [int(group) for group in superclass_of]
     used = _used(networks)
-    blocks = [
-        (f"layer-{n}-{index}", layer_block(shown, groups, threshold, used, images))
-        for n, network in enumerate(networks)
-        for index, shown in enumerate(network.layers)
-    ]
+    blocks = _blocks([network.layers for network in networks], groups, threshold, used, images)
     start = _start([block for _, block in blocks[-len(networks[-1].layers) :]])
+    for step in range(len(networks[0].earlier)):
+        layers = [list(network.earlier.values())[step] for network in networks]
+        made = _blocks(layers, groups, threshold, used, images)
+        earlier += [(f"{name}-{step}", block) for name, block in made]
     overview = {
         "format": FORMAT,
         "version": VERSION,
@@ -99,10 +122,12 @@ def write_page(
         "networks": [_network_block(network) for network in networks],
         "metrics": {name: _meaning(name) for name in _metrics(networks)},
         "start": start,
+        "same_units": bool(same_units),
+        "steps": [str(step) for step in networks[0].steps] if networks[0].earlier else [],
         "arranged_first": _arranged_first([block for _, block in blocks]),
     }
     first = [("atlas", overview)] + [x for x in blocks if x[0].endswith(f"-{start}")]
-    rest = [x for x in blocks if x not in first] + [("images", sheet(images[used]))]
+    rest = [x for x in blocks if x not in first] + earlier + [("images", sheet(images[used]))]
     _replace(path, _page(first, rest))
 
 
@@ -114,9 +139,24 @@ def check_folder(path: str | os.PathLike[str]) -> pathlib.Path:
     return path
 
 
+def _blocks(
+    layers: Sequence[Sequence[Layer]],
+    groups: list[int],
+    threshold: float,
+    used: np.ndarray,
+    images: np.ndarray,
+) -> list[tuple[str, dict[str, Any]]]:
+    """The data of all layers of all networks, by the element's name."""
+    return [
+        (f"layer-{n}-{index}", layer_block(shown, groups, threshold, used, images))
+        for n, own in enumerate(layers)
+        for index, shown in enumerate(own)
+    ]
+
+
 def _used(networks: list[Shown]) -> np.ndarray:
     """Ascending indices of the test images on the page: every unit's best, as many as fit."""
-    tops = [shown.top_images for network in networks for shown in network.layers]
+    tops = [shown.top_images for network in networks for shown in every_layer(network)]
     for keep in range(max(top.shape[1] for top in tops), 0, -1):
         used = np.unique(np.concatenate([top[:, :keep].ravel() for top in tops]))
         if len(used) <= _SHEET:
@@ -145,7 +185,7 @@ def _metrics(networks: list[Shown]) -> list[str]:
         dict.fromkeys(
             name
             for network in networks
-            for shown in network.layers
+            for shown in every_layer(network)
             for name in (*shown.scores, *shown.arranged_scores)
         )
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +15,8 @@ from lgnn_jax.inspect._arrange import orders_of
 from lgnn_jax.inspect._checks import check_labels, positive
 from lgnn_jax.inspect._feature_vis import FeatureVisualisation, Setting
 from lgnn_jax.inspect._feature_vis import visualise as visualised
-from lgnn_jax.inspect._measure import measure
+from lgnn_jax.inspect._feature_vis._network import Network as check_canvas
+from lgnn_jax.inspect._measure import measure_both
 from lgnn_jax.inspect._network._network import Layer, Network, as_shown
 from lgnn_jax.inspect._regions import per_class_accuracy
 from lgnn_jax.inspect._split import halves
@@ -24,6 +25,7 @@ from lgnn_jax.inspect.atlas import _model as atlas
 from lgnn_jax.inspect.atlas._checks import check_superclasses
 from lgnn_jax.inspect.atlas._model import Shown
 from lgnn_jax.inspect.atlas._page import check_folder, write_page
+from lgnn_jax.topography._null import check_permutations
 
 Progress = Callable[[str, int, int], object]
 
@@ -40,11 +42,14 @@ def write(
     fit_images: Any = None,
     arranged: bool = True,
     visualise: Setting | None = None,
-    permutations: int = 1000,
+    permutations: int | None = None,
     batch: int = 256,
     top: int = 9,
     threshold: float = 5.0,
     title: str = "Atlas of a network",
+    same_units: bool = False,
+    earlier: Mapping[str, Network | Sequence[Network]] | None = None,
+    at: str = "the end",
     key: jax.Array | None = None,
     progress: Progress | None = None,
 ) -> None:
@@ -70,11 +75,17 @@ def write(
       arranged: Whether to put units in order at all.
       visualise: How to make the image that activates a unit most, such as :data:`lgnn_jax.inspect.SMALL`; most of
         the time goes into it. None to show the image of ``images`` that activates the unit most.
-      permutations: Relabellings of the nulls of metrics.
+      permutations: Relabellings of the nulls of metrics; None for 1,000, and fewer for a layer of more than 128
+        units, down to 100 for 1,280.
       batch: Images at a time, positive.
       top: Most activating images to show of each unit, positive.
       threshold: A unit responds to a class if its t is larger; regions are connected units that do.
       title: The page's heading.
+      same_units: Whether unit k is the same in both networks, as in two that were trained from one start; the page
+        shows their difference then too.
+      earlier: The same networks before, from checkpoints of the run: by name, such as ``epoch 10``, the earliest
+        first. A slider goes through them; all are shown in the order that is fitted to the last.
+      at: What the networks themselves are called beside those.
       key: A PRNG key for nulls and visualisation; None for ``jax.random.key(0)``.
       progress: Called as ``progress(what, done, total)`` with a few words on what is done now and parts of the
         whole work.
@@ -100,9 +111,12 @@ def write(
     given = _networks(networks)
     names = [str(name) for name in class_names]
     labels = check_labels(labels, len(names))
+    images = images if hasattr(images, "shape") else np.asarray(images)
     as_shown(images[:1])
     if len(images) != len(labels):
         raise ValueError(f"There are {len(images)} images and {len(labels)} labels.")
+    if permutations is not None:
+        check_permutations(permutations)
     check_superclasses(names, superclass_names, superclass_of)
     fit, scored = _split(labels, fit_images, arranged)
     _check_counts(labels[scored], names)
@@ -124,18 +138,23 @@ def write(
         _Look(network, network.layers(images), title)
         for network, title in zip(given, _titles(given), strict=True)
     ]
-    report = _Report(progress, sum(work.steps(look) for look in looks))
+    before = [_before(look, n, earlier or {}, len(looks), images) for n, look in enumerate(looks)]
+    if visualise is not None:
+        for look in looks:  # Before minutes of work: that it runs, and takes the canvases.
+            check_canvas(look.network.activations(), look.layers[0].path, _shape(images), visualise)
+    report = _Report(progress, sum(work.steps(*pair) for pair in zip(looks, before, strict=True)))
     for look in looks:
         look.network.warn(look.network.left_out(images), 3)
     write_page(
         path,
-        [work.shown(look, report) for look in looks],
+        [work.shown(*pair, at, report) for pair in zip(looks, before, strict=True)],
         images=images[scored],
         class_names=names,
         superclass_names=superclass_names,
         superclass_of=superclass_of,
         threshold=threshold,
         title=title,
+        same_units=same_units,
     )
     report.part("the page", 1)(1, 1)
 
@@ -184,19 +203,38 @@ class _Work:
     superclass_of: Sequence[int]
     arranged: bool
     visualise: Setting | None
-    permutations: int
+    permutations: int | None
     batch: int
     top: int
     key: jax.Array
 
-    def steps(self, look: _Look) -> int:
+    def steps(self, look: _Look, before: Mapping[str, _Look]) -> int:
+        """Parts of the work on a network, also at earlier steps of its training, which need no orders."""
+        ordering = self.arranged * (1 + len(look.layers))
+        return self._steps(look) + sum(self.plain._steps(each) - ordering for each in before.values())
+
+    @property
+    def plain(self) -> _Work:
+        """The work without visualisation."""
+        return dataclasses.replace(self, visualise=None)
+
+    def _steps(self, look: _Look) -> int:
         """Parts of the work on a network."""
-        each = 1 + 2 * self.arranged + (self.visualise is not None) * _VISUALISED
+        each = 1 + self.arranged + (self.visualise is not None) * _VISUALISED
         return 1 + self.arranged + each * len(look.layers)
 
-    def shown(self, look: _Look, report: _Report) -> Shown:
+    def shown(self, look: _Look, before: Mapping[str, _Look], at: str, report: _Report) -> Shown:
         """A network as the page shows it."""
         orders = self._orders(look, report) if self.arranged else {}
+        earlier = {step: self.plain._looked(each, orders, report)[0] for step, each in before.items()}
+        layers, predicted = self._looked(look, orders, report)
+        right = None if predicted is None else per_class_accuracy(predicted, self.labels, self.classes)
+        return Shown(look.title, layers, right, self._facts(look, predicted), earlier, at)
+
+    def _looked(
+        self, look: _Look, orders: Mapping[str, np.ndarray], report: _Report
+    ) -> tuple[list[atlas.Layer], np.ndarray | None]:
+        """The layers of a network, and the classes that it says, where it does."""
         reader = look.network.reader(self.images)
         statistics = accumulate(
             reader,
@@ -209,8 +247,7 @@ class _Work:
         )
         layers = [self._layer(x, look, statistics[x.path], orders.get(x.path), report) for x in look.layers]
         predicted = reader.predicted(len(self.labels)) if reader.outputs == self.classes else None
-        right = None if predicted is None else per_class_accuracy(predicted, self.labels, self.classes)
-        return Shown(look.title, layers, right, self._facts(look, predicted))
+        return layers, predicted
 
     def _orders(self, look: _Look, report: _Report) -> dict[str, np.ndarray]:
         """An order for every layer."""
@@ -236,22 +273,17 @@ class _Work:
         report: _Report,
     ) -> atlas.Layer:
         """A layer as the page shows it."""
-        scores: list[dict[str, Any]] = []
-        for by in [None] if order is None else [None, order]:
-            report.part(f"{look.title}: metrics of {x.path}", 1)
-            scores.append(
-                measure(
-                    x.grid,
-                    x.kernel,
-                    statistics,
-                    axis=x.axis,
-                    superclass_of=self.superclass_of,
-                    order=by,
-                    kinds=("score",),
-                    key=self.key,
-                    permutations=self.permutations,
-                )
-            )
+        report.part(f"{look.title}: metrics of {x.path}", 1)
+        scores, arranged_scores = measure_both(
+            x.grid,
+            x.kernel,
+            statistics,
+            order,
+            axis=x.axis,
+            superclass_of=self.superclass_of,
+            key=self.key,
+            permutations=self.permutations,
+        )
         return atlas.layer(
             x.path or look.title,
             x.kernel,
@@ -259,22 +291,21 @@ class _Work:
             statistics,
             axis=x.axis,
             visualisation=self._visualised(x, look, report),
-            scores=scores[0],
+            scores=scores,
             order=order,
-            arranged_scores=None if order is None else scores[1],
+            arranged_scores=arranged_scores,
         )
 
     def _visualised(self, x: Layer, look: _Look, report: _Report) -> FeatureVisualisation | None:
         """What activates the layer's units most, where that was asked for."""
         if self.visualise is None:
             return None
-        height, width, channels = np.shape(self.images[:1])[1:]
         return visualised(
             look.network.activations([x.path]),
             x.path,
             key=self.key,
             setting=self.visualise,
-            shape=(height, width, channels),
+            shape=_shape(self.images),
             images=self.images[self.scored[:_EXCITING]],
             progress=report.part(f"{look.title}: visualisation of {x.path}", _VISUALISED),
         )
@@ -292,6 +323,24 @@ class _Work:
         return facts
 
 
+def _before(
+    look: _Look, number: int, earlier: Mapping[str, Any], count: int, images: Any
+) -> dict[str, _Look]:
+    """One of the networks at earlier steps of its training."""
+    found = {}
+    for step, given in earlier.items():
+        networks = _networks(given)
+        if len(networks) != count:
+            raise ValueError(
+                f"earlier must have {count} networks at {step!r}, as networks has, got {len(networks)}."
+            )
+        layers = networks[number].layers(images)
+        if [(x.path, x.grid) for x in layers] != [(x.path, x.grid) for x in look.layers]:
+            raise ValueError(f"{look.title!r} must have the same layers on the same grids at {step!r}.")
+        found[step] = _Look(networks[number], layers, f"{look.title}, {step}")
+    return found
+
+
 def _networks(given: Any) -> list[Network]:
     """One network or two, with a message for anything else."""
     networks = (
@@ -306,6 +355,12 @@ def _networks(given: Any) -> list[Network]:
     if len(networks) not in (1, 2):
         raise ValueError(f"The page shows one network or two side by side, got {len(networks)}.")
     return networks
+
+
+def _shape(images: Any) -> tuple[int, int, int]:
+    """Height, width and channels."""
+    height, width, channels = np.shape(images[:1])[1:]
+    return height, width, channels
 
 
 def _titles(networks: list[Network]) -> list[str]:

@@ -100,6 +100,11 @@ def test_one_run_alone_with_pictures_that_are_made_once(finished, tmp_path, monk
         (["{constant}", "--classes", "3,ten"], "Unknown class 'ten'. Known: 0, 1, 2"),
         (["{constant}", "{constant}"], "Both runs are constant"),
         (["{constant}", "--layer", "conv_9"], "Unknown layer 'conv_9'. Known: conv_0, conv_1"),
+        (["{constant}", "--layers", "conv_0,conv_9"], "Unknown layer 'conv_9'. Known: conv_0, conv_1"),
+        (
+            ["{constant}", "--layers", "conv_1", "--layer", "conv_0"],
+            "Unknown layer 'conv_0'. Known: conv_1.",
+        ),
         (["{out}"], "no folder of a finished run: it has no config.json"),
         (["{unfinished}"], "it has no summary.json"),
         (["{constant}", "{wider}"], "The runs differ in width: RUN has 0.0625, BASELINE 0.25"),

@@ -236,6 +236,45 @@ def check_regions(block, grid, t, order):
     np.testing.assert_allclose(unpack(block["groups"]["chance"]), wanted, atol=1e-3)
 
 
+# Of light; Machado, Oliveira and Fernandes, IEEE Transactions on Visualization and Computer Graphics 15, 2009.
+BLIND = {
+    "none": np.eye(3),
+    "red": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "green": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.01182, 0.04294, 0.968881],
+    ],
+    "blue": [
+        [1.255528, -0.076749, -0.178779],
+        [-0.078411, 0.930809, 0.147602],
+        [0.004733, 0.691367, 0.3039],
+    ],
+}
+
+
+@pytest.mark.parametrize("blind", BLIND)
+def test_colours_of_classes_are_told_apart_with_any_colour_vision(blind):
+    text = (pathlib.Path(atlas.__file__).parent / "web" / "regions.js").read_text()
+    given = [
+        re.search(f'const {name} = "(.*?)"', text)[1].split() for name in ("COLOURS", "OTHERS", "NOTHING")
+    ]
+    rgb = np.array([[int(x[i : i + 2], 16) / 255 for i in (1, 3, 5)] for x in sum(given, [])])
+    light = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(light @ np.transpose(BLIND[blind]), 0, 1)
+    cones = [[0.41222, 0.53633, 0.05145], [0.2119, 0.6807, 0.1074], [0.0883, 0.28172, 0.62998]]
+    oklab = [[0.21045, 0.79362, -0.00407], [1.978, -2.42859, 0.45059], [0.0259, 0.78277, -0.80868]]
+    place = np.cbrt(seen @ np.transpose(cones)) @ np.transpose(oklab)
+    count = len(given[0])
+    apart = np.linalg.norm(place[:count, None] - place[None], axis=-1)
+    apart[np.arange(count), np.arange(count)] = np.inf
+    assert count == 8 and apart.min() > 0.12  # Paul Tol's muted colours and grey reach 0.04.
+
+
 def test_what_test_images_excite_is_not_dead_whatever_the_visualisation_says():
     images, labels = np.random.default_rng(0).random((6, 2, 2, 3), np.float32), [0, 0, 0, 1, 1, 1]
     kernel = np.random.default_rng(1).standard_normal((1, 1, 3, 4)).astype(np.float32)
@@ -625,9 +664,15 @@ def test_one_control_lays_all_filters_out_in_the_other_order(both_orders):
         scored = inspect.region_scores(
             labels, GRIDS["second"], alive=~np.isnan(t[0, order]), key=jax.random.key(0)
         )
-        told = all_of(browser, "#panel-networks .side")[n].text
-        low, high = (round(bound) for bound in (scored.count.low, scored.count.high))
-        assert f"{scored.count.value:.0f} regions; by chance {low}" in told and str(high) in told
+        told = " ".join(all_of(browser, "#panel-networks .side")[n].text.split())
+        for words, score, digits in (
+            ("{} region", scored.count, 0),
+            ("The largest has {} filter", scored.largest, 0),
+            ("In the mean {}", scored.mean, 1),
+        ):
+            value, *ends = (f"{x:.{digits}f}" for x in (score.value, score.low, score.high))
+            chance = " to ".join(dict.fromkeys(ends))
+            assert re.search(f"{words.format(value)}s?; by chance {chance}\\.", told), (told, score)
     pick(browser, "layer", "first")  # Without another order.
     assert cells_of(browser, 0) == list(range(8))
     assert "no other order" in all_of(browser, ".network")[0].text
@@ -667,6 +712,95 @@ def test_the_first_view_is_a_map_of_regions_that_lead_to_their_class(browser):
     assert "prefers" in all_of(browser, "#shown")[0].text
     all_of(browser, "#panel .places button")[0].click()
     assert all_of(browser, "#panel-title")[0].text == names[0]
+
+
+@pytest.fixture
+def over_training(driver, tmp_path):
+    """A page of a network at three steps of its training, and the network."""
+    steps = [network("LGNN", seed) for seed in (0, 3, 5)]
+    net, images = steps[2]
+    last = [dataclasses.replace(layer, scores={"order": SCORE | {"value": 0.9}}) for layer in net.layers]
+    earlier = {"epoch 0": steps[0][0].layers, "epoch 10": steps[1][0].layers}
+    net = dataclasses.replace(net, layers=last, earlier=earlier, at="epoch 50")
+    page = tmp_path / "steps.html"
+    atlas.write_page(page, [net], images=images, class_names=NAMES, threshold=1.0)
+    sized(driver, 1280, 800)
+    driver.get(page.as_uri())
+    yield driver, page, net
+    assert driver.get_log("browser") == []
+
+
+def test_a_slider_goes_through_training(over_training):
+    from selenium.webdriver import Keys
+
+    browser, page, net = over_training
+    data = blocks(page)
+    assert data["atlas"]["steps"] == ["epoch 0", "epoch 10", "epoch 50"]
+    for name, layers in (("-0", net.earlier["epoch 0"]), ("-1", net.earlier["epoch 10"]), ("", net.layers)):
+        means = unpack(data[f"layer-0-1{name}"]["means"])[:3]
+        np.testing.assert_allclose(means, layers[1].class_means, atol=1e-3)
+    pick(browser, "layer", "second")
+    slider, shown = all_of(browser, "#step")[0], []
+    for step in ("epoch 50", "epoch 10", "epoch 0"):
+        assert slider.get_attribute("aria-valuetext") == all_of(browser, "#step-name")[0].text == step
+        shown.append(pixels(browser)[0])
+        assert ("0.90, more than" if step == "epoch 50" else "0.40, more than") in all_of(
+            browser, "#metrics"
+        )[0].text
+        slider.send_keys(Keys.ARROW_LEFT)
+    assert len(set(shown)) == 3
+    course = all_of(browser, "#metrics [aria-label='order over training']")
+    assert len(course) == 1 and len(course[0].find_elements("css selector", "circle")) == 3
+
+
+def test_steps_of_training_fit_each_other(tmp_path):
+    (net, images), (other, _) = network("one", 0), network("two", 1)
+    more = dataclasses.replace(net, earlier={"epoch 1": net.layers})
+    for networks, words in (
+        ([more, other], "same steps of training .* got \\['epoch 1', 'the end'\\] and \\['the end'\\]"),
+        ([dataclasses.replace(more, earlier={"epoch 1": net.layers[:1]})], "same layers .* at 'epoch 1'"),
+        ([dataclasses.replace(more, at="epoch 1")], "'epoch 1' of 'one' is both"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            atlas.write_page(tmp_path / "atlas.html", networks, images=images, class_names=NAMES)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_difference_of_networks_of_one_start_is_shown_filter_by_filter(driver, tmp_path):
+    made = [network(title, seed) for seed, title in enumerate(("baseline", "LGNN"))]
+    networks, images = [arranged(net, seed + 3) for seed, (net, _) in enumerate(made)], made[0][1]
+    page = tmp_path / "difference.html"
+    options = {"images": images, "class_names": NAMES, "threshold": 1.0}
+    atlas.write_page(page, networks, same_units=True, **options)
+    sized(driver, 1280, 800)
+    driver.get(page.as_uri())
+    pick(driver, "layer", "second")
+    pick(driver, "order", "arranged")
+    pick(driver, "compare", "difference")
+    grids = [view for view in all_of(driver, ".network") if view.is_displayed()]
+    assert len(grids) == 1 and "LGNN" in grids[0].text
+    cells = grids[0].find_elements("css selector", "[role=gridcell]")
+    order = networks[1].layers[1].order
+    assert [int(cell.get_attribute("data-unit")) for cell in cells] == order.tolist()
+    means = [net.layers[1].class_means for net in networks]
+    with np.errstate(invalid="ignore"):
+        wanted = [np.corrcoef(means[0][:, unit], means[1][:, unit])[0, 1] for unit in range(12)]
+    found = np.array(script(driver, "return [...shown().values[1]]"), float)
+    np.testing.assert_allclose(found, wanted, atol=0.02)
+    assert np.isnan(found[3])  # Constant.
+    choose(driver, "group", NAMES[1])
+    found = np.array(script(driver, "return [...shown().values[1]]"), float)
+    np.testing.assert_allclose(found, means[1][1] - means[0][1], atol=1e-3)
+    cells[2].click()  # Keeps the filter at this place, the same in both networks.
+    assert f"Filter {order[2]}" == all_of(driver, "#panel-title")[0].text
+    pick(driver, "compare", "side by side")
+    assert all(view.is_displayed() for view in all_of(driver, ".network"))
+    assert driver.get_log("browser") == []
+    with pytest.raises(ValueError, match="same_units is of two networks"):
+        atlas.write_page(page, networks[:1], same_units=True, **options)
+    atlas.write_page(page, networks, **options)
+    driver.get(page.as_uri())
+    assert all_of(driver, "#compare")[0].get_attribute("hidden")
 
 
 PIXEL = """

@@ -121,8 +121,8 @@ def mobilenet():
     eqx = pytest.importorskip("equinox")
     model, state = public.equinox_mobilenet(jax.random.key(0))
     arrays, rest = eqx.partition((model, state), eqx.is_inexact_array)
-    model, state = eqx.combine(public.drawn(arrays), rest)
-    model = eqx.nn.inference_mode(model)
+    as_trained, state = eqx.combine(public.drawn(arrays), rest)
+    model = eqx.nn.inference_mode(as_trained)
     expected = {}
 
     def keep(path, x):
@@ -137,7 +137,7 @@ def mobilenet():
             x = x + keep(f"blocks/{at}/project", block.project(jax.nn.relu6(y)))
         expected.setdefault("logits", []).append(np.asarray(model.head(x.mean((1, 2)))))
     expected = {path: np.stack(values) for path, values in expected.items()}
-    return Case(inspect.equinox(model, state, preprocess=normalise), expected, expected.pop("logits"))
+    return Case(inspect.equinox(as_trained, state, preprocess=normalise), expected, expected.pop("logits"))
 
 
 def convnext():
@@ -297,6 +297,23 @@ def test_one_call_writes_the_page(case, tmp_path):
         over_space = np.asarray(expected, np.float64).mean(tuple(range(1, expected.ndim - 1))).mean(0)
         np.testing.assert_allclose(means, over_space, atol=step + 1e-3 * np.abs(over_space).max())
     assert ("layers left out" in dict(about["facts"])) == bool(case.left_out)
+
+
+def test_what_is_left_out_is_told_once_where_it_is_asked_for(tmp_path):
+    network = of_function().network
+    options = dict(class_names=NAMES, arranged=False, permutations=20)
+    with pytest.warns(UserWarning, match=r"'scale' \(it has shape \(8,\)") as told:
+        atlas.write(tmp_path / "atlas.html", network, BYTES, LABELS, **options)
+    assert len(told) == 1 and told[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        network.activations()(BYTES)
+    network = of_function().network
+    with pytest.warns(UserWarning, match="'scale'") as told:
+        network.activations()(BYTES)
+    assert told[0].filename == __file__
+    with pytest.raises(ValueError, match="'scale' must be run once and give one array, but it has shape"):
+        network.activations(["scale"])(BYTES)
 
 
 def test_kernels_of_all_frameworks_are_the_layers_own(case):

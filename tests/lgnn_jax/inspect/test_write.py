@@ -1,6 +1,7 @@
 """One call from networks and images to the page: which images, in which order, measured how."""
 
 import base64
+import dataclasses
 import io
 import re
 
@@ -12,8 +13,19 @@ import pytest
 from PIL import Image
 
 from lgnn_jax import Grid, topography
-from lgnn_jax.inspect import Setting, accumulate, arrange, atlas, function, linen, linen_responses, measure
+from lgnn_jax.inspect import (
+    SMALL,
+    Setting,
+    accumulate,
+    arrange,
+    atlas,
+    function,
+    linen,
+    linen_responses,
+    measure,
+)
 from lgnn_jax.inspect import _split as split
+from lgnn_jax.inspect._measure import measure_both
 from tests.lgnn_jax.inspect.public_networks import drawn
 from tests.lgnn_jax.inspect.test_atlas import blocks, unpack
 
@@ -51,14 +63,14 @@ def test_an_order_is_fitted_on_half_and_measured_on_the_rest(tmp_path):
     np.testing.assert_allclose(
         unpack(block["means"])[:3], statistics.class_means, atol=block["means"]["scale"] + 1e-4
     )
-    for name, similarity in (
-        ("scores", statistics.similarity),
-        ("arranged_scores", statistics.similarity[order][:, order]),
-    ):
-        expected = topography.neighbour_cosine(similarity, grid, key=jax.random.key(0), permutations=50)
+    similarity = statistics.similarity
+    expected = topography.neighbour_cosine(similarity, grid, key=jax.random.key(0), permutations=50)
+    arranged = topography.neighbour_cosine(similarity[order][:, order], grid).value
+    for name, value in (("scores", expected.value), ("arranged_scores", arranged)):
         shown = block[name]["responses: neighbour correlation"]
-        np.testing.assert_allclose(shown["value"], expected.value, atol=1e-4)
+        np.testing.assert_allclose(shown["value"], value, atol=1e-4)
         np.testing.assert_allclose(shown["null_high"], expected.high, atol=1e-3)
+        np.testing.assert_allclose(shown["z"], (value - expected.mean) / expected.samples.std(), rtol=1e-2)
         assert "responses: Moran's I of superclass selectivity" in block[name]
     values = [block[x]["responses: neighbour correlation"] for x in ("scores", "arranged_scores")]
     assert values[1]["value"] > values[1]["null_high"] and values[1]["value"] > values[0]["value"]
@@ -89,6 +101,28 @@ def test_two_networks_side_by_side(tmp_path):
     assert [net["title"] for net in found["atlas"]["networks"]] == ["plain", "ours"]
 
 
+def test_networks_at_earlier_steps_of_training_come_in_the_last_order(tmp_path):
+    told, steps = [], {f"epoch {seed}": linen(NET, variables(seed)) for seed in (1, 2)}
+    found = written(
+        tmp_path, linen(NET, variables()), earlier=steps, at="epoch 9", progress=lambda *at: told.append(at)
+    )
+    assert found["atlas"]["steps"] == ["epoch 1", "epoch 2", "epoch 9"]
+    assert told[-1][1] == told[-1][2]
+    alone = written(tmp_path, linen(NET, variables(2)))["layer-0-0"]
+    block = found["layer-0-0-1"]
+    for name in ("means", "scores", "regions"):
+        assert block[name] == alone[name]
+    assert block["order"] == found["layer-0-0-0"]["order"] == found["layer-0-0"]["order"]
+    other = linen(NET, variables(), grids={"layers_0": (8, 2)})
+    for earlier, words in (
+        ({"epoch 1": other}, "same layers on the same grids at 'epoch 1'"),
+        ({"epoch 1": [other, other]}, "earlier must have 1 networks at 'epoch 1'.* got 2"),
+        ({"the end": linen(NET, variables())}, "both at the end and earlier"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            written(tmp_path, linen(NET, variables()), earlier=earlier)
+
+
 def test_visualisation_is_of_the_network_and_its_preprocessing(tmp_path):
     """A unit that likes what is dark after preprocessing gets a dark image."""
 
@@ -105,6 +139,19 @@ def test_visualisation_is_of_the_network_and_its_preprocessing(tmp_path):
     sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(found["pictures"]["data"]))).convert("L"))
     first, second = np.split(np.float32(sheet), 2, found["pictures"]["columns"] - 1)
     assert first.mean() + 60 < second.mean()
+
+
+def test_a_network_of_one_size_is_told_of_at_once(tmp_path):
+    net = nn.Sequential([nn.Conv(4, (3, 3)), lambda x: x.reshape(len(x), -1), nn.Dense(3)])
+    network = linen(net, net.init(jax.random.key(0), np.zeros((1, 8, 8, 3))))
+    told = []
+    with pytest.raises(ValueError, match="takes images of 8x8 but not the canvas of 12x12"):
+        larger = dataclasses.replace(SMALL, scales=(1.5,))
+        written(tmp_path, network, visualise=larger, progress=lambda *at: told.append(at))
+    assert not told
+    setting = dataclasses.replace(SMALL, scales=(1.0,), steps=2)
+    found = written(tmp_path, network, visualise=setting, arranged=False)
+    assert found["layer-0-0"]["pictures"]["source"] == "visualisation"
 
 
 @pytest.mark.parametrize("counts, fit", [([2, 3, 4], [0, 1, 2]), ([5, 9, 2], [2, 4, 0])])
@@ -136,6 +183,7 @@ def test_no_more_than_two_thousand_images_are_fitted_on():
             {"labels": np.repeat(range(3), [30, 29, 1]), "arranged": False},
             "Two images of a class or more are needed to say what it excites, but 'dawn' has 1 of the images shown",
         ),
+        ({"permutations": 1}, "permutations must be at least 2"),
         ({"top": 0}, "top must be a positive integer"),
         ({"superclass_of": [0, 1]}, "superclass_of must hold"),
         ({"path": "nowhere/atlas.html"}, "'nowhere' is no folder to write 'atlas.html' to; make it first"),
@@ -151,7 +199,7 @@ def test_what_does_not_fit(tmp_path, change, message):
     given |= change
     path, networks, images, labels = (given.pop(x) for x in ("path", "networks", "images", "labels"))
     with pytest.raises(ValueError, match=re.escape(message)):
-        atlas.write(path, networks, images, labels, class_names=NAMES, permutations=20, **given)
+        atlas.write(path, networks, images, labels, class_names=NAMES, **({"permutations": 20} | given))
     assert not (tmp_path / "a.html").exists()
 
 
@@ -168,3 +216,38 @@ def test_measure_knows_the_axis_and_the_order():
     assert not any(name.startswith("responses") for name in found)
     with pytest.raises(ValueError, match="the kernel"):
         measure(grid, kernel, axis=0)
+
+
+def test_dead_units_have_a_null_of_their_own_in_every_order():
+    """They keep their places in relabellings, and these differ between orders."""
+    draw = np.random.default_rng(4)
+    responses = draw.standard_normal((40, 12)) @ draw.standard_normal((12, 12))
+    responses[:, [2, 5, 6]] = 0
+    statistics = accumulate(lambda x: {"x": x}, responses, np.arange(40) % 2, classes=2, top=1)["x"]
+    grid, order, key = Grid((4, 3)), draw.permutation(12), jax.random.key(1)
+    options = dict(axis=-1, superclass_of=(), key=key, permutations=30)
+    native, arranged = measure_both(grid, None, statistics, order, **options)
+    for found, by in ((native, None), (arranged, order)):
+        expected = measure(grid, None, statistics, order=by, kinds=("score",), key=key, permutations=30)
+        assert found.keys() == expected.keys()
+        name = "responses: neighbour correlation"
+        assert found[name] == pytest.approx(expected[name]) and found[name]["left_out"] == 3
+    assert measure_both(grid, None, statistics, None, **options)[1] == {}
+
+
+@pytest.mark.parametrize("units, expected", [(64, 1000), (256, 500), (2048, 100)])
+def test_large_layers_have_fewer_relabellings(monkeypatch, units, expected):
+    used = []
+    metric = topography.METRICS["responses: neighbour correlation"]
+
+    def counted(given, grid, *, key, permutations):
+        used.append(permutations)
+        return topography.Score(0.0)
+
+    only = {"one": dataclasses.replace(metric, function=counted)}
+    monkeypatch.setattr(topography, "METRICS", only)
+    responses = np.random.default_rng(0).standard_normal((9, units))
+    statistics = accumulate(lambda x: {"x": x}, responses, np.arange(9) % 2, classes=2, top=1)["x"]
+    options = dict(axis=-1, superclass_of=(), key=jax.random.key(1), permutations=None)
+    measure_both(Grid((units,)), None, statistics, None, **options)
+    assert used == [expected]

@@ -75,8 +75,8 @@ function sheet(about, ready) {
 
 const opened = new Map();
 
-function layerData(network, layer = state.layer) {
-  const id = `layer-${network}-${layer}`;
+function layerData(network, layer = state.layer, step = state.step) {
+  const id = layerId(network, layer, step);
   if (!opened.has(id)) opened.set(id, open(read(id), atlas.layers[layer].shape));
   return opened.get(id);
 }
@@ -123,11 +123,13 @@ function arrangement(unitAt, regions, scores) {
   for (const count of codes(regions.groups.counts)) starts.push(starts.at(-1) + count);
   const chance = unpack(regions.groups.chance);
   const width = regions.groups.chance.shape[1];
+  const preferred = runs(codes(regions.preferred.members));
   return {
     unitAt,
     placeAt,
     scores,
-    preferred: runs(codes(regions.preferred.members)),
+    preferred,
+    alone: new Set(preferred.filter((units) => units.length < 3).flat()),
     chance: regions.preferred.chance,
     regions: (group) => runs(members.subarray(starts[group], starts[group + 1])),
     chanceOf: (group) => chance.subarray(group * width, (group + 1) * width),

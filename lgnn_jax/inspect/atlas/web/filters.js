@@ -42,7 +42,7 @@ function thumbnail(network) {
   const picture = el("canvas", { width: 66, height: 66, "aria-hidden": "true" });
   const caption = el("span");
   const slot = { unit: null };
-  const go = () => pin(layerData(network).here().placeAt[slot.unit], true);
+  const go = () => pin(placeOf(network, slot.unit), true);
   slot.element = el("button", { type: "button", on: { click: go } }, picture, caption);
   slot.show = (layer, unit, text) => {
     slot.unit = unit;

@@ -37,7 +37,7 @@ class View {
   take(place) {
     const layer = layerData(this.network);
     const group = layer.preferred[layer.here().unitAt[place]];
-    if (state.group === null && state.pinned === null && group >= 0) choose({ group, preview: null });
+    if (state.group === null && state.pinned === null && group >= 0 && !differing()) choose({ group, preview: null });
     else pin(place);
   }
 
@@ -126,7 +126,7 @@ class View {
     const silent = layer.dead.has(unit) || layer.constant.has(unit);
     const value = map.values[this.network][unit];
     const coloured = state.cells !== "pictures" && !Number.isNaN(value);
-    context.fillStyle = coloured ? map.scale.colour(value) : "#fff";
+    context.fillStyle = !coloured ? "#fff" : map.colour ? map.colour(value, layer, unit) : map.scale.colour(value);
     context.fillRect(x, y, side, side);
     if (state.cells !== "colours" && !silent) {
       const inset = coloured ? Math.round(side * 0.24) : 0;
@@ -186,7 +186,7 @@ class View {
       const [row, column] = position(heart(this.network, members));
       const x = Math.max(0, Math.min(width - w, (column + 0.5) * this.cell - w / 2));
       const y = Math.max(0, Math.min(height - h, (row + 0.5) * this.cell - h / 2));
-      const large = w * h > 1.5 * members.length * this.cell ** 2;
+      const large = w * h > 0.6 * members.length * this.cell ** 2;
       const covers = large || placed.some((p) => x < p[0] + p[2] && p[0] < x + w && y < p[1] + p[3] && p[1] < y + h);
       span.hidden = covers;
       if (covers) return;

@@ -23,7 +23,9 @@ function scaleOf(kind, low, high) {
 }
 
 /** What the squares are coloured by: values for each network, one scale for both, and words. */
-function shown() {
+const shown = () => (differing() ? difference(sideBySide()) : sideBySide());
+
+function sideBySide() {
   const layers = atlas.networks.map((_, n) => layerData(n));
   const units = compared();
   if (units !== null) {
@@ -42,7 +44,8 @@ function shown() {
   if (state.group === null)
     return {
       values: layers.map((layer) => layer.preferred),
-      scale: { colour: colourOf },
+      // Filters alone or in pairs are paler, so that regions stand out.
+      colour: (value, layer, unit) => (named().has(value) && layer.here().alone.has(unit) ? pale(colourOf(value)) : colourOf(value)),
       title: [`Which ${oneClass} every filter prefers`],
     };
   const values = layers.map((layer) => {

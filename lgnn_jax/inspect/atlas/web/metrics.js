@@ -6,7 +6,7 @@ function metrics() {
   const how = layers.some((layer) => layer.orders.arranged) ? (state.order === "arranged" ? ", arranged" : ", as trained") : "";
   byId("metrics-title").textContent = `How ordered layer ${atlas.layers[state.layer].name} is${how}`;
   byId("metrics-text").textContent = names.length
-    ? "The dot is the layer's value. The grey band is what chance gives: 95 % of the values when the same filters are put in random places; the tick in it is their mean. A dot to the right of its band is more order than chance."
+    ? `${LAST ? "Below each, its course over training: two networks have a dashed and a full line. " : ""}The dot is the layer's value. The grey band is what chance gives: 95 % of the values when the same filters are put in random places; the tick in it is their mean. A dot to the right of its band is more order than chance.`
     : "No metrics were computed.";
   byId("metrics").replaceChildren(...names.map((name) => metric(name, layers)));
 }
@@ -16,6 +16,7 @@ function metric(name, layers) {
   const part = el("article", { className: "metric" }, el("h3", {}, name), el("p", {}, atlas.metrics[name]));
   const defined = scores.filter((score) => !("undefined" in score));
   if (defined.length) part.append(strip(scores, defined));
+  if (LAST && document.readyState !== "loading") part.append(course(name));
   scores.forEach((score, n) => {
     const title = both ? [bdi(atlas.networks[n].title), ": "] : [];
     part.append(el("p", { className: "verdict" }, ...title, verdict(score)));

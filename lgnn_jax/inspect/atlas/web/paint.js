@@ -36,9 +36,9 @@ function scaleBar(map) {
       swatch.style.background = colour;
       return el("span", { className: "key" }, swatch, text);
     };
-    const { others } = named();
-    const keys = others ? [key(OTHERS[1], `one of ${others} others`)] : [];
-    const about = `Prefers: the ${oneClass} with the largest t, above ${atlas.threshold}. Outlined and named: the largest region of each colour. Click a square to see its ${oneClass}.`;
+    const more = others(atlas.networks.map((_, n) => n));
+    const keys = more ? [key(OTHERS[1], `one of ${more} others`)] : [];
+    const about = `Prefers: the ${oneClass} with the largest t, above ${atlas.threshold}. Outlined and named: the largest region of each colour; filters alone or in pairs are paler. Click a square to see its ${oneClass}.`;
     box.replaceChildren(el("p", { className: "scale-text" }, ...keys, key(NOTHING, "none"), about));
     return;
   }
@@ -64,9 +64,9 @@ function panel() {
   const text = byId("panel-text");
   if (units !== null) {
     const kept = sameFilters(units, state.pinned);
-    const opens = compared() === null && atlas.networks.some((_, n) => layerData(n).preferred[units[n]] >= 0);
+    const opens = compared() === null && !differing() && atlas.networks.some((_, n) => layerData(n).preferred[units[n]] >= 0);
     const what = kept ? "kept until Escape or another click" : opens ? `click or Enter opens its ${oneClass}` : "click or Enter keeps it";
-    const places = new Set(units.map((unit, n) => layerData(n).here().placeAt[unit]));
+    const places = new Set(units.map((unit, n) => placeOf(n, unit)));
     title.textContent = capital(numbered(units));
     text.textContent = `${capital(places.size === 1 ? `${where([...places][0])}; ${what}` : what)}.`;
   } else if (state.group !== null) {
@@ -108,7 +108,7 @@ function back() {
 /** Lays the filters of the whole page out in another order; filters that were kept stay kept. */
 function lay(order) {
   state.order = order;
-  Object.assign(state, { preview: null, region: null, cursor: state.pinned ? layerData(0).here().placeAt[state.pinned[0]] : 0 });
+  Object.assign(state, { preview: null, region: null, cursor: state.pinned ? placeOf(0, state.pinned[0]) : 0 });
   views.forEach((view) => view.open());
   metrics();
   told();
@@ -158,7 +158,7 @@ function told() {
   box.hidden = byId("order").hidden = atlas.arranged_first === null;
   box.textContent =
     state.order === "arranged"
-      ? "Arranged: after training, filters were put side by side by how alike they are."
+      ? "Arranged: after training, like filters were put side by side."
       : "As trained: the filters lie where the network has them.";
 }
 

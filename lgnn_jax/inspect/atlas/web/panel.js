@@ -31,7 +31,7 @@ class Side {
 
   paintFilter(unit, apart) {
     const layer = layerData(this.network);
-    const place = layer.here().placeAt[unit];
+    const place = placeOf(this.network, unit);
     const words = { visualisation: "An image made to activate it", weights: "Its weights as an image", images: "The test image that activates it most" };
     const silent = layer.dead.has(unit) || layer.constant.has(unit);
     draw(this.picture, (c) => (silent ? cross(c, 0, 0, 88, layer.dead.has(unit)) : layer.pictures.draw(c, unit, 0, 0, 88, 88)));
@@ -55,7 +55,7 @@ class Side {
     const show = (slots, units) =>
       slots.forEach((slot, i) => slot.show(layer, units[i], Number.isNaN(values[units[i]]) ? "–" : number(values[units[i]] ?? NaN)));
     show(this.neighbours, best(values, 5, unit));
-    show(this.beside, beside(place).map((other) => layer.here().unitAt[other]));
+    show(this.beside, beside(place).map((other) => filtersAt(other)[this.network]));
   }
 
   paintClasses(layer, unit) {
@@ -72,19 +72,19 @@ class Side {
 
   /** The key to the map: classes with a colour by their largest region, then all regions in words. */
   aboutRegions() {
-    const { others } = named();
+    const more = others([this.network]);
     const { preferred } = layerData(this.network);
     const items = landmarks(this.network).map((region) => {
       const all = preferred.filter((group) => group === region.group).length;
       const swatch = el("i", { className: "swatch", "aria-hidden": "true" });
       swatch.style.background = colourOf(region.group);
-      const size = `${plural(region.members.length, "filter")} together, ${all} in all`;
+      const size = `${region.members.length} together, ${all} in all`;
       return this.button(region, [swatch, bdi(groupName(region.group)), el("small", {}, size)], () => choose({ group: region.group }));
     });
     if (!items.length) items.push(el("li", {}, "No filter prefers one clearly."));
     const lines = regionsInWords(this.network).map((line) => el("p", {}, line));
     lines.push(el("h4", {}, `The largest region of each ${oneClass}`), el("ul", { className: "places" }, ...items));
-    if (others) lines.push(el("p", { className: "quiet" }, `Smaller regions, drawn grey, are of ${others} other ${others === 1 ? oneClass : classes}.`));
+    if (more) lines.push(el("p", { className: "quiet" }, `Smaller regions, drawn grey, are of ${more} other ${more === 1 ? oneClass : classes}.`));
     return lines;
   }
 
@@ -93,7 +93,7 @@ class Side {
     const layer = layerData(this.network);
     const { class_accuracy: accuracy } = atlas.networks[this.network];
     const lines = [];
-    if (accuracy && accuracy[state.group] !== undefined)
+    if (state.step === LAST && accuracy && accuracy[state.group] !== undefined)
       lines.push(el("p", {}, `${percent(accuracy[state.group])} of its test images are recognised.`));
     lines.push(el("p", {}, groupInWords(this.network, state.group)));
     const thumbnails = layer.responders(state.group).map(([unit, t]) => {

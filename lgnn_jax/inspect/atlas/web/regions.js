@@ -1,18 +1,19 @@
 // Regions: which class every filter prefers, which classes get a colour and a name, and what is outlined.
 
-// Paul Tol's "muted" colours, told apart with any colour vision. All other classes share some greys, none is paler.
-const COLOURS = "#332288 #88ccee #117733 #cc6677 #ddcc77 #aa4499 #44aa99 #882255 #999933".split(" ");
-const OTHERS = "#d8d4cb #bfbab0 #cbc6bd #aea89c".split(" ");
-const NOTHING = "#f3f1ec";
+// Eight colours that people with any colour vision tell apart, from each other and from the greys that all other
+// classes share; found by a search over their distances in OKLab, for three simulated kinds of colour blindness too.
+const COLOURS = "#4455bb #ffaa22 #229999 #993311 #44bbff #551122 #cc6611 #331177".split(" ");
+const OTHERS = "#e9e6df #dedad1 #d3cec4".split(" ");
+const NOTHING = "#ffffff";
 
 const largest = (regions) => regions.reduce((most, members) => Math.max(most, members.length), 0);
 
 /**
  * The classes that get a colour, by the largest region that either network has of them. They are the same in every
- * order of the filters, so that a colour keeps its class.
+ * order of the filters and at every step of training, so that a colour keeps its class.
  */
 function named() {
-  const layers = atlas.networks.map((_, n) => layerData(n));
+  const layers = atlas.networks.map((_, n) => layerData(n, state.layer, LAST));
   if (layers[0].named) return layers[0].named;
   const size = new Map(); // And by a fraction the number of filters, which decides among equals.
   for (const layer of layers) {
@@ -26,13 +27,19 @@ function named() {
   const order = [...size.keys()].sort((a, b) => size.get(b) - size.get(a) || a - b);
   const together = order.filter((group) => size.get(group) >= 2);
   const chosen = (together.length ? together : order).slice(0, COLOURS.length);
-  const found = { colours: new Map(chosen.map((group, i) => [group, COLOURS[i]])), others: order.length - chosen.length };
-  return (layers[0].named = found);
+  return (layers[0].named = new Map(chosen.map((group, i) => [group, COLOURS[i]])));
 }
 
+/** How many other classes filters of these networks prefer. */
+const others = (networks) =>
+  new Set(networks.flatMap((n) => [...layerData(n).preferred]).filter((group) => group >= 0 && !named().has(group))).size;
+
 function colourOf(group) {
-  return group < 0 ? NOTHING : (named().colours.get(group) ?? OTHERS[group % OTHERS.length]);
+  return group < 0 ? NOTHING : (named().get(group) ?? OTHERS[group % OTHERS.length]);
 }
+
+/** The colour of a class, mixed with white. */
+const pale = (colour) => `color-mix(in srgb, ${colour} 50%, white)`;
 
 /** The regions of filters that prefer the same class: {group, members}, the largest first. */
 function preferredRegions(network) {
@@ -43,7 +50,7 @@ function preferredRegions(network) {
 /** The largest region of every class that has a colour, the largest first. */
 function landmarks(network) {
   const seen = new Set();
-  return preferredRegions(network).filter(({ group }) => named().colours.has(group) && !seen.has(group) && seen.add(group));
+  return preferredRegions(network).filter(({ group }) => named().has(group) && !seen.has(group) && seen.add(group));
 }
 
 const regionsOf = (network, group) => layerData(network).here().regions(group).map((members) => ({ group, members }));
@@ -61,8 +68,10 @@ function heart(network, members) {
 function outlines(network) {
   if (state.region) return state.region.network === network ? [state.region] : [];
   if (state.group === null) {
-    if (compared() !== null) return [];
-    const marks = landmarks(network).map(({ group, members }) => ({ members, name: groupName(group) }));
+    if (compared() !== null || differing()) return [];
+    const marks = landmarks(network)
+      .filter(({ members }) => members.length > 1)
+      .map(({ group, members }) => ({ members, name: groupName(group) }));
     const under = state.preview && preferredRegions(network).find(({ members }) => members.includes(state.preview[network]));
     return under ? [...marks, { members: under.members, bold: true }] : marks;
   }

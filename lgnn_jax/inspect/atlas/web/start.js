@@ -38,6 +38,8 @@ function controls() {
   } else picks(byId("layers"), "layer", layers, String(state.layer), (value) => openLayer(Number(value)));
   const orders = [["arranged", "arranged"], ["native", "as trained"]];
   picks(byId("order"), "order", orders, state.order, lay);
+  byId("compare").hidden = !atlas.same_units;
+  picks(byId("compare"), "compare", [["side", "side by side"], ["difference", "difference"]], state.compare, compare);
   const kinds = [["correlations", "responses"], ["cosines", "weights"]];
   picks(byId("kind"), "kind", kinds, state.kind, (kind) => choose({ kind }));
   const cells = [["colours", "colours"], ["pictures", "images"], ["both", "both"]];
@@ -60,6 +62,7 @@ function numbers() {
     "Chance (the grey band)": "The same number when the same filters are put in random places, 1,000 times by default: 95 % of these values lie in the band.",
     z: "How far a value lies from the mean of chance, in standard deviations of chance. Beyond 2 or so is rare by chance.",
     "Test accuracy, recognised": "The share of images which the network never saw in training that it names correctly.",
+    "Difference of two networks": "The value of the second network less that of the first, filter by filter; only where a filter is the same in both, as in networks of one start. Without a class: the correlation of its average responses to all classes.",
     "A cross, a stroke": "A cross is a dead filter: its weights are nearly zero, or no image activates it. A single stroke is one that responds to every image alike, or has no value here.",
   };
   byId("numbers").append(...Object.entries(terms).flatMap(([term, text]) => [el("dt", {}, term), el("dd", {}, text)]));
@@ -72,6 +75,8 @@ function start() {
   byId("networks").append(...views.map((view) => view.element));
   byId("panel-networks").append(...sides.map((side) => side.element));
   state.layer = atlas.start;
+  training();
+  namedStep();
   controls();
   numbers();
   openLayer(state.layer);
@@ -93,5 +98,8 @@ function start() {
 }
 
 start();
-// Decoded before it is asked for, but after the page is there.
-document.addEventListener("DOMContentLoaded", () => setTimeout(testPictures, 200));
+// Decoded before it is asked for, but after the page is there; so are the steps of training.
+document.addEventListener("DOMContentLoaded", () => {
+  setTimeout(testPictures, 200);
+  if (LAST) metrics();
+});

@@ -12,10 +12,12 @@ const both = atlas.networks.length > 1;
 
 const state = {
   layer: 0,
+  step: Math.max(0, atlas.steps.length - 1), // Of training, the last first.
   group: null, // The class or superclass shown,
   other: null, // and the one that is taken away.
   kind: "correlations", // What filters are alike in; or "cosines", of weights.
   cells: "colours",
+  compare: "side", // How two networks are shown: side by side, or as their "difference".
   order: atlas.arranged_first ? "arranged" : "native",
   cursor: 0, // The place that the Tab key reaches.
   preview: null, // By network the filter under the pointer or the keyboard,
@@ -60,7 +62,7 @@ function where(place) {
 }
 
 /** By network the filter that lies at a place. */
-const filtersAt = (place) => atlas.networks.map((_, n) => layerData(n).here().unitAt[place]);
+const filtersAt = (place) => atlas.networks.map((_, n) => layerData(differing() ? 1 : n).here().unitAt[place]);
 const sameFilters = (a, b) => a === b || (a && b && a.every((unit, n) => unit === b[n]));
 /** A number, or two of them where networks differ. */
 const numbered = (units) => (new Set(units).size === 1 ? `filter ${units[0]}` : `filters ${units.join(" and ")}`);
