@@ -137,6 +137,36 @@ def test_ablation_spares_what_is_no_normalisation(make):
     np.testing.assert_array_equal(linen_ablated(net, variables, "layers_0", IMAGES)(np.zeros(8)), expected)
 
 
+class WithStatistics(nn.Module):
+    """A normalisation that gives its statistics beside its output."""
+
+    @nn.compact
+    def __call__(self, x):
+        scale, bias = (self.param(name, nn.initializers.ones, (8,))[None, None, None] for name in "ab")
+        return (x - x.mean()) * scale + bias, x.mean()
+
+
+class Statistics(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x, _ = WithStatistics(name="norm")(nn.Conv(8, (3, 3), name="conv")(x))
+        return nn.relu(x).mean((1, 2))
+
+
+def test_a_normalisation_may_give_its_statistics_beside_its_output():
+    net = Statistics()
+    variables = drawn(net)
+    conv = FIRST.apply(below(variables, "conv"), IMAGES)
+    expected = WithStatistics().apply(below(variables, "norm"), conv)[0]
+    np.testing.assert_allclose(linen_responses(net, variables)(IMAGES)["conv"], expected, atol=1e-5)
+    predict, plain = linen_ablated(net, variables, "conv", IMAGES), net.apply(variables, IMAGES)
+    mask = np.ones(8)
+    mask[plain[0].argmax()] = 0  # Its bias, behind the convolution, must go as well.
+    assert (plain[0] > 0).sum() > 1
+    np.testing.assert_array_equal(predict(mask), (plain * mask[None]).argmax(-1))
+    np.testing.assert_array_equal(predict(np.zeros(8)), [0, 0])
+
+
 class Heads(nn.Module):
     @nn.compact
     def __call__(self, x):

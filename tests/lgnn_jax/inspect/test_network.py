@@ -490,6 +490,21 @@ def test_an_equinox_network_of_transforms_and_loops():
         np.testing.assert_allclose(found[name], jnp.moveaxis(x, 1, -1), atol=1e-5)
 
 
+def test_an_equinox_normalisation_of_ones_own_has_its_units_first():
+    eqx = pytest.importorskip("equinox")
+
+    class Affine(eqx.Module):
+        weight: jax.Array
+
+        def __call__(self, x, *, key=None):
+            return x * self.weight[:, None, None]
+
+    conv, norm = eqx.nn.Conv2d(3, 4, 1, key=jax.random.key(0)), Affine(jnp.arange(1.0, 5))
+    found = inspect.equinox(eqx.nn.Sequential([conv, norm])).activations()(BYTES)["layers/0"]
+    x = jax.vmap(lambda x: norm(conv(x)))(jnp.moveaxis(jnp.float32(BYTES) / 255, -1, 1))
+    np.testing.assert_allclose(found, jnp.moveaxis(x, 1, -1), atol=1e-5)
+
+
 def test_the_model_stays_as_it_was():
     eqx = pytest.importorskip("equinox")
     model = eqx.nn.Sequential([eqx.nn.Conv2d(3, 4, 3, key=jax.random.key(0)), eqx.nn.Dropout(0.5)])
