@@ -5,6 +5,7 @@ VGG-11 has two convolutions and WRN-16-8 a block in each group: a layer of every
 """
 
 import contextlib
+import functools
 import runpy
 import sys
 from unittest import mock
@@ -18,22 +19,22 @@ SMALL_IMAGES = ("M", "M", 512, "M", 512, "M", "M")
 BLOCKS, WIDENING = 1, 8
 
 
+@functools.cache
+def _known(layers):
+    """What is known of these networks by their names alone, as of others elsewhere."""
+    whole = {config: "_parameter_shapes", sweep: "forward_multiply_adds"}
+    return [(at, name, functools.cache(getattr(at, name).__wrapped__)) for at, name in whole.items()]
+
+
 @contextlib.contextmanager
 def networks(layers=LAYERS):
     """Within it, networks are built shallow, VGG-11 with ``layers``."""
-    _forget()
-    with (
-        mock.patch.dict(vgg.LAYERS, {"vgg11": layers}),
-        mock.patch.dict(wrn.SIZES, {"wrn16-8": (BLOCKS, WIDENING)}),
-    ):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch.dict(vgg.LAYERS, {"vgg11": layers}))
+        stack.enter_context(mock.patch.dict(wrn.SIZES, {"wrn16-8": (BLOCKS, WIDENING)}))
+        for at, name, known in _known(layers):
+            stack.enter_context(mock.patch.object(at, name, known))
         yield
-    _forget()
-
-
-def _forget():
-    """What is known of networks by their names alone."""
-    config._parameter_shapes.cache_clear()
-    sweep.forward_multiply_adds.cache_clear()
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from tests.lgnn_jax.reference import algorithm_1, apply, dense, operator
 
 # Of every of them another program is compiled.
 EVERY_WIDTH = (*range(1, 65), 128, 160, 256, 320, 512, 640)
-SOME_WIDTHS = (*range(1, 17), 23, 24, 32, 48, 64, 128, 160, 640)
+SOME_WIDTHS = (*range(1, 10), 12, 16, 23, 48, 64, 160, 640)
 
 
 pytestmark = pytest.mark.usefixtures("form")
