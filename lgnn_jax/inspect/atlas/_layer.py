@@ -23,7 +23,7 @@ from lgnn_jax.inspect.atlas._encoding import (
 from lgnn_jax.inspect.atlas._model import Layer, plain_score
 
 _BEST = 5  # Classes of a unit, and units of a class, with the largest t.
-_SHARP = 2**17  # Means of so many classes and units are kept in 65,535 steps, of more in 255.
+_SHARP = 2**17  # Means of so many classes and units are kept in 65,535 steps, of more in 63.
 
 
 def layer_block(

@@ -6,6 +6,7 @@ import json
 import pathlib
 import re
 import shutil
+import string
 import types
 
 import jax
@@ -14,7 +15,7 @@ import pytest
 
 from lgnn_jax import Grid, inspect, neighbours, topography
 from lgnn_jax.inspect import accumulate, atlas, regions
-from lgnn_jax.inspect.atlas import _encoding
+from lgnn_jax.inspect.atlas import _encoding, _layer
 
 pytest.importorskip("PIL")
 NAMES = ['"><img src=x onerror=alert(1)>', "</script><script>alert(2)</script>", "tabby & 'cat' – 猫"]
@@ -94,7 +95,11 @@ def blocks(page):
 
 
 def unpack(packed):
-    codes = np.frombuffer(base64.b64decode(packed["data"]), packed["type"]).reshape(packed["shape"])
+    if packed["type"] == "base64":
+        letters = string.ascii_uppercase + string.ascii_lowercase + string.digits + "+/"
+        codes = np.array([letters.index(letter) for letter in packed["data"]]).reshape(packed["shape"])
+    else:
+        codes = np.frombuffer(base64.b64decode(packed["data"]), packed["type"]).reshape(packed["shape"])
     undefined = {"int8": -128, "int16": -32768}.get(packed["type"])
     scale, offset = (
         unpack(given) if isinstance(given, dict) else given
@@ -803,6 +808,30 @@ def test_the_difference_of_networks_of_one_start_is_shown_filter_by_filter(drive
     assert all_of(driver, "#compare")[0].get_attribute("hidden")
 
 
+def test_the_script_reads_what_wide_layers_keep(driver, tmp_path, monkeypatch):
+    """As of a layer of 2,048 units and 1,000 classes, by lower limits."""
+    monkeypatch.setattr(_encoding, "_PAIRS", 8)
+    monkeypatch.setattr(_encoding, "_KEPT", 5)
+    monkeypatch.setattr(_layer, "_SHARP", 0)
+    page, (net,) = write(tmp_path, count=1)
+    sized(driver, 1280, 800)
+    driver.get(page.as_uri())
+    pick(driver, "layer", "second")
+    shown, order = net.layers[1], np.argsort(-np.nan_to_num(net.layers[1].correlations, nan=-9), axis=1)
+    choose(driver, "group", NAMES[1])
+    found = np.array(script(driver, "return [...shown().values[0]]"), float)
+    np.testing.assert_allclose(
+        found, shown.class_means[1], atol=np.ptp(shown.class_means, axis=0).max() / 100
+    )
+    cells = all_of(driver, "[role=gridcell]")
+    cells[5].click()
+    found = np.array(script(driver, "return [...shown().values[0]]"), float)
+    assert np.flatnonzero(~np.isnan(found)).tolist() == sorted(order[5, :5].tolist())
+    np.testing.assert_allclose(found[order[5, :5]], shown.correlations[5, order[5, :5]], atol=0.01)
+    assert "the 5 most alike are kept" in all_of(driver, "#scale")[0].text
+    assert driver.get_log("browser") == []
+
+
 PIXEL = """
     const canvas = document.querySelectorAll('.stage canvas')[arguments[0]];
     const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext('2d', { willReadFrequently: true });
@@ -830,7 +859,7 @@ def test_names_of_any_length_and_script_fit_a_narrow_window(driver, tmp_path):
     assert driver.get_log("browser") == []
 
 
-def test_a_wide_layer_keeps_the_most_alike_and_means_in_a_byte():
+def test_a_wide_layer_keeps_the_most_alike_and_means_in_a_character():
     draw = np.random.default_rng(0)
     matrix = np.corrcoef(draw.standard_normal((20, 30)), rowvar=False)
     matrix[3] = matrix[:, 3] = np.nan
@@ -841,12 +870,12 @@ def test_a_wide_layer_keeps_the_most_alike_and_means_in_a_byte():
         wanted = np.full(30, np.nan) if unit == 3 else np.sort(row)[::-1]
         np.testing.assert_allclose(values[unit], wanted[:8], atol=0.5 / 127 + 1e-6)
         assert unit == 3 or row[names[unit]].min() == pytest.approx(wanted[7])
-    assert "nearest" in _encoding.likeness(np.eye(1025)) and "data" in _encoding.likeness(np.eye(1024))
+    assert "nearest" in _encoding.likeness(np.eye(513)) and "data" in _encoding.likeness(np.eye(512))
     means = draw.standard_normal((50, 7)) * 10.0 ** np.arange(-3, 4)
     means[:, 2] = 5
     found = _encoding.by_column(means)
-    assert found["type"] == "int8"
-    assert (np.abs(unpack(found) - means) <= np.ptp(means, axis=0) / 508 * 1.01 + 1e-6).all()
+    assert found["type"] == "base64" and len(found["data"]) == means.size
+    assert (np.abs(unpack(found) - means) <= np.ptp(means, axis=0) / 126 * 1.01 + 1e-6).all()
 
 
 def test_a_phone_needs_no_sideways_scroll(browser, page):

@@ -10,12 +10,21 @@ function bytes(text) {
 
 const TYPES = { int8: [Int8Array, -128], int16: [Int16Array, -32768], int32: [Int32Array, NaN] };
 
+const BASE64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
 /** The codes of a packed array. */
-const codes = (packed) => new TYPES[packed.type][0](bytes(packed.data).buffer);
+function codes({ type, data }) {
+  if (type !== "base64") return new TYPES[type][0](bytes(data).buffer);
+  const code = new Uint8Array(128);
+  for (let i = 0; i < 64; i++) code[BASE64.charCodeAt(i)] = i;
+  const found = new Uint8Array(data.length);
+  for (let i = 0; i < data.length; i++) found[i] = code[data.charCodeAt(i)];
+  return found;
+}
 
 /** The values of a packed array, NaN where they are not defined; scale and offset may be by column. */
 function unpack(packed) {
-  const undefinedCode = TYPES[packed.type][1];
+  const undefinedCode = TYPES[packed.type]?.[1];
   const from = codes(packed);
   const [scale, offset] = [packed.scale, packed.offset].map((given) => (given.data ? floats(given) : [given]));
   const values = new Float32Array(from.length);

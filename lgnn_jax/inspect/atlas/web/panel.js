@@ -78,7 +78,7 @@ class Side {
       const all = preferred.filter((group) => group === region.group).length;
       const swatch = el("i", { className: "swatch", "aria-hidden": "true" });
       swatch.style.background = colourOf(region.group);
-      const size = `${region.members.length} together, ${all} in all`;
+      const size = `${region.members.length > 1 ? `${region.members.length} together` : "alone"}, ${all} in all`;
       return this.button(region, [swatch, bdi(groupName(region.group)), el("small", {}, size)], () => choose({ group: region.group }));
     });
     if (!items.length) items.push(el("li", {}, "No filter prefers one clearly."));

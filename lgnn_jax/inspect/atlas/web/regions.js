@@ -25,8 +25,8 @@ function named() {
   }
   for (const group of layers.flatMap((layer) => [...layer.preferred])) if (group >= 0) size.set(group, size.get(group) + 1e-6);
   const order = [...size.keys()].sort((a, b) => size.get(b) - size.get(a) || a - b);
-  const together = order.filter((group) => size.get(group) >= 2);
-  const chosen = (together.length ? together : order).slice(0, COLOURS.length);
+  const together = order.filter((group) => size.get(group) >= 2); // Of many classes those that have a region.
+  const chosen = (together.length && order.length > COLOURS.length ? together : order).slice(0, COLOURS.length);
   return (layers[0].named = new Map(chosen.map((group, i) => [group, COLOURS[i]])));
 }
 
