@@ -50,6 +50,7 @@ class Source(Protocol):
     """
 
     state: Any
+    absent: str  # Why a layer has no array that ``see`` says nothing of.
 
     def chosen(self, layers: Iterable[str] | None) -> dict[str, str] | None:
         """Paths by the names asked for."""
@@ -79,6 +80,8 @@ class Modules:
       norms: The framework's normalisations, which own nothing where they have neither scale nor bias.
       axis: The axis of a kernel's filters, -1 or 0.
     """
+
+    absent = "it was run 0 times"
 
     def __init__(
         self,
@@ -187,7 +190,7 @@ def picked(
         if path in calls.own:
             found[name] = calls.normalised.get(path, calls.own[path]) if normalised else calls.own[path]
             continue
-        reason = calls.reasons.get(path, "it was run 0 times")
+        reason = calls.reasons.get(path, source.absent)
         if not default:
             raise ValueError(f"{name!r} must be run once and give one array, but {reason}.")
         left_out[name] = reason

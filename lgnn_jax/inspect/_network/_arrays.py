@@ -56,6 +56,7 @@ class _Given:
     """A :class:`Source` of arrays."""
 
     state: Any = None
+    absent = ""  # Unknown names are refused before.
 
     def __init__(self, layers: Any, kernels: Any, axis: int, logits: Any, channels_first: bool):
         if not isinstance(layers, Mapping) or not layers:

@@ -70,6 +70,8 @@ def function(
 class _Function:
     """A :class:`Source` of a plain function."""
 
+    absent = "apply returned no such name"
+
     def __init__(self, apply: Any, params: Any, kernels: dict[str, Any], axis: int, output: Any):
         self.state, self._apply, self._kernels, self._axis, self._output = (
             params,

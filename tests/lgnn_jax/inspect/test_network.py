@@ -314,6 +314,8 @@ def test_what_is_left_out_is_told_once_where_it_is_asked_for(tmp_path):
     assert told[0].filename == __file__
     with pytest.raises(ValueError, match="'scale' must be run once and give one array, but it has shape"):
         network.activations(["scale"])(BYTES)
+    with pytest.raises(ValueError, match="'c' must be run once .* but apply returned no such name"):
+        network.activations(["c"])(BYTES)
 
 
 def test_kernels_of_all_frameworks_are_the_layers_own(case):
