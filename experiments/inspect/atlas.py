@@ -61,7 +61,7 @@ def _facts(found: Network) -> dict[str, str]:
     config, net = found.config, found.config.net
     return {
         "network": net.name if net.width == 1 else f"{net.name} at {net.width:g} of its width",
-        "pictures": config.data.name + (f", {config.data.how}" if config.data.how else ""),
+        "images": config.data.name + (f", {config.data.how}" if config.data.how else ""),
         "training": f"{config.method.name}, {config.recipe.epochs} epochs, seed {config.seed}",
         "test accuracy": f"{found.accuracy:.1%}",
     }

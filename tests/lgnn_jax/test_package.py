@@ -1,3 +1,4 @@
+import os
 import pathlib
 import re
 import subprocess
@@ -10,9 +11,15 @@ import lgnn_jax
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-def python(code):
+def python(code, folder=ROOT):
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": path},
     )
 
 
@@ -69,12 +76,13 @@ def test_inspect_without_its_extra_says_what_to_install(missing):
     assert "During handling" not in failed.stderr
 
 
-def test_the_readmes_examples_run():
+def test_the_readmes_examples_run(tmp_path):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert blocks
     # Each by itself, in a process that they share.
-    printed = python(f"for block in {blocks}: exec(block, {{'__name__': '__main__'}})").stdout
+    printed = python(f"for block in {blocks}: exec(block, {{'__name__': '__main__'}})", tmp_path).stdout
     assert "conv/kernel" in printed and "8x8 on axis -1" in printed
+    assert (tmp_path / "atlas.html").read_text("utf-8").startswith("<!doctype html>")
 
 
 def test_what_the_readme_points_to_is_there():

@@ -197,8 +197,14 @@ def _plane(grid: Grid) -> list[int]:
 
 
 def _start(blocks: list[dict[str, Any]]) -> int:
-    """The layer whose neighbours respond most alike, in the better of its orders."""
-    return int(np.argmax([max(_order_of(block)) for block in blocks]))
+    """The layer whose regions are fewest beside chance, in the better of its orders; the last without any."""
+    found = []
+    for place, block in enumerate(blocks):
+        for regions in filter(None, (block["regions"], block["arranged_regions"])):
+            chance = regions["preferred"]["chance"]
+            z = None if chance is None else chance["count"].get("z")
+            found.append((np.inf if z is None else z, -place))
+    return -min(found)[1]
 
 
 def _arranged_first(blocks: list[dict[str, Any]]) -> bool | None:
