@@ -53,15 +53,15 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "load",
         metavar="PACKAGE.MODULE:LOAD",
-        help="a function that returns the network, or two, of lgnn_jax.inspect.linen, nnx, equinox, haiku or "
-        "function, with weights",
+        help="a function that returns the network, or two, of lgnn_jax.inspect.linen, nnx, equinox, haiku, "
+        "function or arrays, with weights; class k is logit k",
     )
     add(
         "--images",
         required=True,
         metavar="folder:PATH|npz:FILE",
-        help="images that the network was not trained on: a folder a class, or arrays images, labels and, maybe, "
-        "class_names",
+        help="images that the network was not trained on: a folder a class, in the order of the alphabet, or "
+        "arrays images, labels and, maybe, class_names",
     )
     add("--out", default="atlas.html", metavar="FILE", help="the page (default: %(default)s)")
     add(

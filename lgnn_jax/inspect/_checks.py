@@ -17,7 +17,14 @@ def check_labels(
     """Labels as int64 ``(images,)``, all of them legal and, with ``every``, an image of every class."""
     given = np.asarray(labels)
     if given.ndim != 1 or not len(given) or not np.issubdtype(given.dtype, np.integer):
-        raise ValueError(f"{name} must be integers (images,), got shape {given.shape} of {given.dtype}.")
+        advice = ""
+        if given.ndim == 1 and given.dtype.kind in "USO":
+            advice = f" Names become such by np.unique({name}, return_inverse=True)."
+        elif given.ndim == 2:
+            advice = f" One-hot ones become such by {name}.argmax(-1)."
+        raise ValueError(
+            f"{name} must be integers (images,), got shape {given.shape} of {given.dtype}.{advice}"
+        )
     if given.min() < 0 or given.max() >= classes:
         raise ValueError(
             f"{name} must be from 0 to {classes - 1}, got values from {given.min()} to {given.max()}."

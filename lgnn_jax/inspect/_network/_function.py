@@ -112,6 +112,7 @@ class _Function:
                 f"apply must return a mapping of activations by name, such as {{'conv': x}}, got "
                 f"{type(found).__name__}."
             )
+        self.absent = f"apply returned {', '.join(map(repr, found)) or 'nothing'} alone"
         own, reasons = dict[str, jax.Array](), dict[str, str]()
         for name, x in found.items():
             if np.ndim(x) >= 2:

@@ -146,7 +146,7 @@ class Network:
 
     def _traced(self, images: Any) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
         """The shapes of activations by layer, and what is left out; nothing is computed."""
-        one = np.asarray(as_shown(images[:1]))
+        one = jnp.asarray(as_shown(images[:1]))  # Of JAX's precision, so that it warns of nothing.
         key = one.shape[1:], one.dtype
         if key not in self._shapes:
             program = self._program(self._asked)
@@ -224,7 +224,10 @@ def as_shown(images: Any) -> Any:
         return images
     given = np.asarray(images)
     if given.ndim != 4:
-        raise ValueError(f"images must be (images, height, width, channels), got shape {given.shape}.")
+        advice = " Grey ones are images[..., None]." if given.ndim == 3 else ""
+        raise ValueError(
+            f"images must be (images, height, width, channels), got shape {given.shape[1:]} of an image.{advice}"
+        )
     if given.dtype == np.uint8:
         return given
     if not np.issubdtype(given.dtype, np.floating) or not (given.min() >= 0 and given.max() <= 1):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -68,7 +69,7 @@ def write(
         networks were not trained on.
       labels: Their classes, integers ``(images,)`` from 0; every class has two images or, where they are split
         in halves, better four.
-      class_names: A name a class.
+      class_names: A name a class, in the order of the network's logits if its accuracy is to be known.
       superclass_names: A name a group of classes; none where there are no groups.
       superclass_of: The group of every class, integers from 0 without a gap.
       fit_images: Images to fit orders on, such as training images; None to take of ``images``.
@@ -92,7 +93,7 @@ def write(
 
     Raises:
       ValueError: If something does not fit; nothing is written then. What cannot be captured is left out with a
-        warning.
+        warning, and there is one where logits seem to be in another order than classes.
 
     Example:
       >>> import flax.linen as nn, jax, numpy as np, pathlib, tempfile
@@ -157,6 +158,8 @@ def write(
         same_units=same_units,
     )
     report.part("the page", 1)(1, 1)
+    for note in report.notes:
+        warnings.warn(note, stacklevel=2)
 
 
 _VISUALISED = (
@@ -178,6 +181,7 @@ class _Report:
 
     def __init__(self, progress: Progress | None, steps: int):
         self._progress, self._steps, self._done = progress, steps + 1, 0
+        self.notes = list[str]()  # To warn of in the end.
 
     def part(self, what: str, steps: int) -> Callable[[int, int], object]:
         """``progress(done, total)`` of the next part, which counts as so many steps, of a thousand each."""
@@ -229,6 +233,8 @@ class _Work:
         earlier = {step: self.plain._looked(each, orders, report)[0] for step, each in before.items()}
         layers, predicted = self._looked(look, orders, report)
         right = None if predicted is None else per_class_accuracy(predicted, self.labels, self.classes)
+        if predicted is not None:
+            report.notes += _on_order(look.title, predicted, self.labels, self.classes)
         return Shown(look.title, layers, right, self._facts(look, predicted), earlier, at)
 
     def _looked(
@@ -321,6 +327,27 @@ class _Work:
         if left_out:
             facts["layers left out"] = ", ".join(f"{name} ({why})" for name, why in left_out.items())
         return facts
+
+
+def _on_order(title: str, predicted: np.ndarray, labels: np.ndarray, classes: int) -> list[str]:
+    """What to say of logits that seem to be in another order than the classes, if they do.
+
+    With ten images a class, matching logits to classes by chance does not gain half of the images.
+    """
+    from scipy.optimize import linear_sum_assignment  # Half as long to import as jax.
+
+    counts = np.zeros((classes, classes), np.int64)
+    np.add.at(counts, (labels, predicted), 1)
+    _, columns = linear_sum_assignment(counts, maximize=True)
+    found, matched = counts.trace() / len(labels), counts[range(classes), columns].sum() / len(labels)
+    if len(labels) < 10 * classes or matched - found <= 0.5:
+        return []
+    order = ", ".join(map(str, columns[:10])) + (", ..." if classes > 10 else "")
+    return [
+        f"Class k must be logit k, but {title!r} has an accuracy of {found:.1%}, and of {matched:.1%} in another "
+        "order of its logits. Classes of a folder are in the order of the alphabet. Give logits in that order, "
+        f"such as by output=lambda x: x[:, [{order}]] where the network is made."
+    ]
 
 
 def _before(

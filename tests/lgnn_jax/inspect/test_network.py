@@ -314,7 +314,9 @@ def test_what_is_left_out_is_told_once_where_it_is_asked_for(tmp_path):
     assert told[0].filename == __file__
     with pytest.raises(ValueError, match="'scale' must be run once and give one array, but it has shape"):
         network.activations(["scale"])(BYTES)
-    with pytest.raises(ValueError, match="'c' must be run once .* but apply returned no such name"):
+    with pytest.raises(
+        ValueError, match="'c' must be run once .* but apply returned 'b', 'a', 'scale', 'logits' alone"
+    ):
         network.activations(["c"])(BYTES)
 
 
@@ -399,7 +401,12 @@ def test_what_does_not_fit_the_network(options, message):
 @pytest.mark.parametrize(
     "images, message",
     [
-        (BYTES[0], "images must be (images, height, width, channels), got shape (1, 8, 3)"),
+        (
+            BYTES[..., 0],
+            "images must be (images, height, width, channels), got shape (8, 8) of an image. Grey ones are "
+            "images[..., None].",
+        ),
+        (BYTES[0, 0], "got shape (3,) of an image."),
         (
             np.float32(BYTES),
             "images must be bytes or floats in [0, 1], as they are shown, got float32 with values",

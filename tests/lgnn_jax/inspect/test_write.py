@@ -77,6 +77,41 @@ def test_an_order_is_fitted_on_half_and_measured_on_the_rest(tmp_path):
     assert dict(found["atlas"]["networks"][0]["facts"])["images"] == "30, and 30 others to arrange by"
 
 
+def test_logits_in_another_order_than_the_classes_are_told_of(tmp_path):
+    """A folder's classes are in the order of the alphabet, which the network need not know."""
+
+    def network(columns):
+        return function(
+            lambda params, x: {
+                "a": x,
+                "brightness": jax.nn.one_hot(jnp.int32(x.mean((1, 2, 3)) * 255 - 40) // 40, 3),
+            },
+            {},
+            layers=["a"],
+            output=lambda found: found["brightness"][:, columns],
+        )
+
+    images = np.uint8(60 + 40 * (2 - LABELS[:, None, None, None]) + np.zeros((8, 8, 3)))
+    with pytest.warns(UserWarning) as told:
+        found = written(tmp_path, network([0, 1, 2]), images, LABELS)
+    assert told[0].filename == __file__
+    (message,) = [str(x.message) for x in told]
+    assert dict(found["atlas"]["networks"][0]["facts"])["accuracy"] == "33.3% of these images"
+    assert "an accuracy of 33.3%, and of 100.0% in another order" in message
+    columns = [int(x) for x in re.search(r"x\[:, \[(.*)\]\]", message)[1].split(", ")]
+    assert columns == [2, 1, 0]
+    found = written(tmp_path, network(columns), images, LABELS)  # Warnings are errors.
+    assert dict(found["atlas"]["networks"][0]["facts"])["accuracy"] == "100.0% of these images"
+    few = np.arange(12)  # An order of logits fits six images by chance.
+    written(tmp_path, network([0, 1, 2]), images[few], LABELS[few])
+
+
+def test_images_of_any_precision(tmp_path):
+    draw = np.random.default_rng(1).random((60, 8, 8, 3))
+    assert draw.dtype == np.float64
+    written(tmp_path, linen(NET, variables()), draw, arranged=False)  # Warnings are errors.
+
+
 def test_images_to_fit_on_can_be_given(tmp_path):
     network, others = linen(NET, variables()), IMAGES[::-2]
     found = written(tmp_path, network, fit_images=others)
@@ -178,6 +213,11 @@ def test_no_more_than_two_thousand_images_are_fitted_on():
         ({"networks": []}, "one network or two side by side, got 0"),
         ({"images": IMAGES[:-1]}, "There are 59 images and 60 labels"),
         ({"labels": LABELS + 1}, "labels must be from 0 to 2"),
+        ({"labels": np.array(NAMES)[LABELS]}, "become such by np.unique(labels, return_inverse=True)"),
+        (
+            {"labels": np.eye(3)[LABELS]},
+            "got shape (60, 3) of float64. One-hot ones become such by labels.argmax",
+        ),
         ({"images": IMAGES[:6], "labels": LABELS[:6]}, "Give fit_images=, or arranged=False"),
         (
             {"labels": np.repeat(range(3), [30, 29, 1]), "arranged": False},
