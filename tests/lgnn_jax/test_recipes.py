@@ -56,7 +56,7 @@ def _run(heading, number):
 def recipe(heading, number=0):
     """What a block defines, as a namespace, and what it prints; each block runs once."""
     for name in OPTIONAL:
-        if re.search(rf"^(import|from) {name}\b", BLOCKS[heading, number][1], re.MULTILINE):
+        if re.search(rf"^(import|from)\b.*\b{name}\b", BLOCKS[heading, number][1], re.MULTILINE):
             pytest.importorskip(name, reason=f"{name} is not installed")
     return _run(heading, number)
 
