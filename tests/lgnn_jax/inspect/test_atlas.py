@@ -673,7 +673,7 @@ def test_one_control_lays_all_filters_out_in_the_other_order(both_orders):
         for words, score, digits in (
             ("{} region", scored.count, 0),
             ("The largest has {} filter", scored.largest, 0),
-            ("In the mean {}", scored.mean, 1),
+            ("A region has {} on average", scored.mean, 1),
         ):
             value, *ends = (f"{x:.{digits}f}" for x in (score.value, score.low, score.high))
             chance = " to ".join(dict.fromkeys(ends))

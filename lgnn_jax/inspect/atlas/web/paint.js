@@ -38,7 +38,7 @@ function scaleBar(map) {
     };
     const more = others(atlas.networks.map((_, n) => n));
     const keys = more ? [key(OTHERS[1], `one of ${more} others`)] : [];
-    const about = `Prefers: the ${oneClass} with the largest t, above ${atlas.threshold}. Outlined and named: the largest region of each colour; filters alone or in pairs are paler. Click a square to see its ${oneClass}.`;
+    const about = `Prefers: the ${oneClass} that it responds to most clearly (the largest t, above ${atlas.threshold}). Outlined and named: the largest region of each colour; filters alone or in pairs are paler. Click a square to see its ${oneClass}.`;
     box.replaceChildren(el("p", { className: "scale-text" }, ...keys, key(NOTHING, "none"), about));
     return;
   }

@@ -96,7 +96,7 @@ function regionsInWords(network) {
   const lines = [
     `${plural(preferred.length, "region")}; ${by(chance.count)}.`,
     `The largest has ${plural(largest(preferred), "filter")}; ${by(chance.largest)}.`,
-    `In the mean ${number(chance.mean.value, 1)}; ${by(chance.mean, 1)}.`,
+    `A region has ${number(chance.mean.value, 1)} on average; ${by(chance.mean, 1)}.`,
   ];
   if (none) lines.push(`${none} of ${plural(layer.units, "filter")} ${none === 1 ? "prefers" : "prefer"} none.`);
   return lines;
