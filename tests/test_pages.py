@@ -12,7 +12,7 @@ import pytest
 from lgnn_jax import topography
 from tests.pages import PAGES, ROOT, anchors, blocks, is_file, links, name, prose, run
 
-LONG = {"CHANGELOG.md", "docs/look_inside.md"}  # Sentences of whose own time.
+LONG = {"CHANGELOG.md"}  # Sentences of its own time.
 ALL = pytest.mark.parametrize("page", PAGES, ids=name)
 # Run by tests that say more of them.
 ELSEWHERE = {f"docs/{page}.md" for page in ("recipes", "arrange", "add_a_metric", "any_network")} | {
