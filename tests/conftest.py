@@ -32,6 +32,14 @@ def pytest_collection_finish():
     gc.set_threshold(20_000, 20, 20)
 
 
+# For tests of what follows from the dense operator, which every form is compared with.
+FORMS_TOO = pytest.mark.parametrize(
+    "form",
+    ["padded", *(pytest.param(other, marks=pytest.mark.slow) for other in ("flat", "shifted"))],
+    indirect=True,
+)
+
+
 @pytest.fixture(params=["padded", "flat", "shifted"], scope="module")
 def form(request):
     """The test in the form for several CPU devices, in the one for a single CPU device, and in accelerators'."""

@@ -12,6 +12,7 @@ import optax
 import pytest
 
 from lgnn_jax import ConvLayout, Grid, HeatKernel, LGNNState, Window, largest_sigma, lgnn, smooth
+from tests.conftest import FORMS_TOO
 from tests.lgnn_jax.reference import apply, operator
 
 pytestmark = pytest.mark.usefixtures("form")
@@ -46,24 +47,23 @@ def draw(shape, seed):
     window=windows,
     dtype=st.sampled_from([np.float32, np.float16, jnp.bfloat16]),
     seed=seeds,
+    within=st.sampled_from([lambda f: f, jax.jit, jax.vmap]),
 )
-def test_smooth_is_the_dense_operator(grid, lead, trail, sigma, window, dtype, seed):
+def test_smooth_is_the_dense_operator(grid, lead, trail, sigma, window, dtype, seed, within):
     x = jnp.asarray(draw((2, *lead, grid.units, *trail), seed), dtype)
     axis = -1 - len(trail)
     dense = apply(operator(grid, sigma, window), np.asarray(x, np.float64), x.ndim + axis)
     one = functools.partial(smooth, grid=grid, sigma=sigma, window=window, axis=axis)
     tolerance = {"float32": 2e-6, "float16": 1e-3, "bfloat16": 8e-3}[x.dtype.name]
-    for result in (one(x), jax.jit(one)(x), jax.vmap(one)(x)):
-        chex.assert_equal_shape([result, x])
-        chex.assert_type(result, x.dtype)
-        np.testing.assert_allclose(
-            np.asarray(result, np.float64),
-            dense,
-            rtol=tolerance,
-            atol=tolerance * max(1, np.abs(dense).max()),
-        )
+    result = within(one)(x)
+    chex.assert_equal_shape([result, x])
+    chex.assert_type(result, x.dtype)
+    np.testing.assert_allclose(
+        np.asarray(result, np.float64), dense, rtol=tolerance, atol=tolerance * max(1, np.abs(dense).max())
+    )
 
 
+@FORMS_TOO
 @some
 @hypothesis.given(grid=grids, sigma=widths, window=windows, seed=seeds, scale=st.floats(-3, 3, width=32))
 def test_it_is_linear(grid, sigma, window, seed, scale):
@@ -72,6 +72,7 @@ def test_it_is_linear(grid, sigma, window, seed, scale):
     np.testing.assert_allclose(one(x + np.float32(scale) * y), one(x) + scale * one(y), atol=2e-5)
 
 
+@FORMS_TOO
 @some
 @hypothesis.given(grid=grids, window=windows, share=st.floats(0.05, 1))
 def test_it_is_positive_definite_up_to_the_largest_sigma(grid, window, share):
@@ -82,6 +83,7 @@ def test_it_is_positive_definite_up_to_the_largest_sigma(grid, window, share):
     assert np.linalg.eigvalsh((matrix + matrix.T) / 2)[0] > -2e-6
 
 
+@FORMS_TOO
 @some
 @hypothesis.given(grid=grids, sigma=widths, window=windows, seed=seeds)
 def test_constants_and_totals_are_kept_where_promised(grid, sigma, window, seed):
@@ -94,6 +96,7 @@ def test_constants_and_totals_are_kept_where_promised(grid, sigma, window, seed)
             np.testing.assert_allclose(smooth(x, grid, sigma, window).sum(1), x.sum(1), atol=2e-5)
 
 
+@FORMS_TOO
 @some
 @hypothesis.given(grid=grids, sigma=widths, window=windows, seed=seeds, which=st.integers(0, 2))
 def test_it_commutes_with_flips_of_the_grid(grid, sigma, window, seed, which):
@@ -107,6 +110,7 @@ def test_it_commutes_with_flips_of_the_grid(grid, sigma, window, seed, which):
     )
 
 
+@FORMS_TOO
 @some
 @hypothesis.given(
     grid=st.builds(Grid, shapes, st.just(True)),
@@ -139,6 +143,7 @@ trees = st.recursive(
 
 
 # Some of the kernels are shaped like OIHW ones, or have a bias of another length beside them.
+@FORMS_TOO
 @pytest.mark.filterwarnings(
     "ignore:.* is laid out along axis -1", "ignore:.* has a bias of", "ignore:Nothing is laid out"
 )
@@ -163,6 +168,7 @@ def test_any_tree_keeps_its_structure_and_what_has_no_grid(tree, seed):
     assert not layers
 
 
+@FORMS_TOO
 @some
 @hypothesis.given(sigma=widths, decay=st.floats(0, 0.99), window=windows, wrap=st.booleans(), seed=seeds)
 def test_it_commutes_with_momentum_at_constant_sigma(sigma, decay, window, wrap, seed):
@@ -177,6 +183,7 @@ def test_it_commutes_with_momentum_at_constant_sigma(sigma, decay, window, wrap,
         np.testing.assert_allclose(one, other, atol=5e-5)
 
 
+@FORMS_TOO
 @pytest.mark.parametrize(
     "window, wrap", [(Window(), False), (Window(5), False), (Window(3), True), (HeatKernel(), False)]
 )
@@ -196,6 +203,7 @@ def test_a_quadratic_reaches_the_same_minimum(window, wrap):
     np.testing.assert_allclose(reached, minimum, atol=1e-5)
 
 
+@FORMS_TOO
 @pytest.mark.parametrize(
     "window, wrap",
     [(Window(), False), (Window(7), True), (Window(normalise=False), False), (HeatKernel(), False)],
@@ -210,6 +218,7 @@ def test_sigma_to_nought_is_the_identity_in_the_same_program(window, wrap):
     assert change == 0 and update._cache_size() == slope._cache_size() == 1
 
 
+@FORMS_TOO
 def test_what_is_not_finite_is_kept_out_by_optax():
     """``zero_nans`` before ``lgnn``, or the whole chain within ``apply_if_finite``."""
     gradient = jnp.asarray(draw((1, 1, 2, 12), 0)).at[0, 0, 1, 5].set(jnp.nan)

@@ -6,11 +6,12 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from lgnn_jax import Grid, HeatKernel, Window, grid_shape, smooth
+from tests.conftest import FORMS_TOO
 from tests.lgnn_jax.reference import algorithm_1, apply, dense, operator
 
 # Of every of them another program is compiled.
 EVERY_WIDTH = (*range(1, 65), 128, 160, 256, 320, 512, 640)
-SOME_WIDTHS = (*range(1, 10), 12, 16, 23, 48, 64, 160, 640)
+SOME_WIDTHS = (1, 2, 5, 6, 9, 64, 640)
 
 
 pytestmark = pytest.mark.usefixtures("form")
@@ -36,7 +37,8 @@ def test_smooth_is_scipys_gaussian_filter_on_widths(widths, sigma):
         np.testing.assert_allclose(got, want, atol=2e-6, rtol=0, err_msg=f"width {width}")
 
 
-@pytest.mark.parametrize("m, n", [(8, 8), (16, 8), (7, 1)])
+@FORMS_TOO
+@pytest.mark.parametrize("m, n", [pytest.param(8, 8, marks=pytest.mark.slow), (16, 8), (7, 1)])
 def test_the_separable_form_is_algorithm_1_as_printed(m, n):
     oihw = random((m * n, 5, 3, 3))
     printed = algorithm_1(jnp.asarray(oihw), m, n, 0.5)
@@ -74,14 +76,25 @@ def test_every_window_and_grid_is_the_dense_operator(grid, axis, sigma, window):
     full[axis] = grid.units
     x = random(tuple(full))
     expected = apply(operator(grid, sigma, window), x, axis)
-    for compiled in (smooth, jax.jit(smooth, static_argnums=(1, 3), static_argnames="axis")):
-        got = compiled(x, grid, sigma, window, axis=axis)
-        chex.assert_shape(got, x.shape)
-        chex.assert_type(got, x.dtype)
-        np.testing.assert_allclose(got, expected, atol=2e-6)
+    got = smooth(x, grid, sigma, window, axis=axis)
+    chex.assert_shape(got, x.shape)
+    chex.assert_type(got, x.dtype)
+    np.testing.assert_allclose(got, expected, atol=2e-6)
 
 
-@pytest.mark.parametrize("compiled", [lambda f: f, jax.jit])
+@pytest.mark.parametrize("grid, axis, sigma, window", [CASES[2], CASES[7], CASES[16]])
+def test_under_jit(grid, axis, sigma, window):
+    full = [3, 2, 4]
+    full[axis] = grid.units
+    x = random(tuple(full))
+    compiled = jax.jit(smooth, static_argnums=(1, 3), static_argnames="axis")
+    got = compiled(x, grid, sigma, window, axis=axis)
+    np.testing.assert_allclose(got, apply(operator(grid, sigma, window), x, axis), atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    "compiled", [pytest.param(lambda f: f, marks=pytest.mark.slow), jax.jit], ids=["no jit", "jit"]
+)
 def test_under_vmap(compiled):
     x, grid = random((6, 2, 12)), Grid((4, 3))
     got = compiled(jax.vmap(lambda x: smooth(x, grid, 0.5)))(x)
@@ -116,6 +129,7 @@ TABLE = [  # As in smooth's docstring: a torus, symmetric, keeps constants, keep
 ]
 
 
+@FORMS_TOO
 @pytest.mark.parametrize("window, wrap, symmetric, constants, totals", TABLE)
 def test_the_properties_are_those_of_the_docstrings_table(window, wrap, symmetric, constants, totals):
     for shape in [(8, 8), (3, 4, 5)]:
@@ -127,6 +141,7 @@ def test_the_properties_are_those_of_the_docstrings_table(window, wrap, symmetri
         assert np.linalg.eigvalsh(matrix + matrix.T)[0] > 0
 
 
+@FORMS_TOO
 def test_the_kernel_and_the_spectrum_are_the_papers():
     operator = np.asarray(smooth(np.eye(64, dtype=np.float32), Grid((8, 8)), 0.5), np.float64)
     centre = operator[27].reshape(8, 8)[2:5, 2:5]
@@ -138,6 +153,7 @@ def test_the_kernel_and_the_spectrum_are_the_papers():
     assert expected.min() > 0.329
 
 
+@FORMS_TOO
 def test_smooth_is_linear():
     x, y, grid = random((5, 64)), random((5, 64), seed=1), Grid((8, 8))
     together = smooth(2 * x - 3 * y, grid, 0.5)
