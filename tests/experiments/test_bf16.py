@@ -21,7 +21,7 @@ def types(tree):
     return {leaf.dtype for leaf in jax.tree.leaves(tree)}
 
 
-def test_a_step_keeps_everything_in_float32(shallow):
+def test_a_step_keeps_everything_in_float32(single):
     data = pictures()
     config, _ = configure(data, width=0.0625, batch=16, epochs=2, precision="bf16")
     trainer = Trainer(config, PlacedData(data))

@@ -97,20 +97,20 @@ def plain_steps():
     return stepped(trainer("baseline"))
 
 
-TRAINED = [
-    ("random_grid", {}),
+# Those that are more than a transformation of gradients, and one of these.
+TRAINED = [("random_grid", {}), ("smooth_init", {}), ("pull", {"pull_strength": 0.5}), ("lsgd", {})]
+OTHERS = [
     ("matched_step", {}),
-    ("smooth_init", {}),
-    ("pull", {"pull_strength": 0.5}),
     ("narrowing", {"sigma": 2.0, "sigma_end": 0.3}),
-    ("lsgd", {}),
     ("competition", {}),
     ("by_depth", {}),
 ]
 
 
 @pytest.mark.parametrize(
-    "variant, options", TRAINED, ids=[f"{name}-{options}" for name, options in TRAINED]
+    "variant, options",
+    [*TRAINED, *(pytest.param(*other, marks=pytest.mark.slow) for other in OTHERS)],
+    ids=[name for name, _ in TRAINED + OTHERS],
 )
 def test_it_trains_from_the_start_of_all_others_to_another_end(variant, options, single):
     ours, plain = stepped(trainer(variant, **options)), plain_steps()

@@ -1,5 +1,6 @@
 """Orders of units on a grid against brute force and SciPy, and what is refused."""
 
+import functools
 import itertools
 
 import jax
@@ -30,8 +31,10 @@ def noise(units, seed=0, dimensions=4):
     ).copy()
 
 
-GRIDS = [Grid((7,)), Grid((7,), wrap=True), Grid((2, 3)), Grid((3, 2), wrap=True), Grid((2, 2, 2))]
-grids = pytest.mark.parametrize("grid", GRIDS, ids=str)
+GRIDS = [Grid((7,)), Grid((3, 2), wrap=True), Grid((2, 2, 2))]
+OTHER = [Grid((7,), wrap=True), Grid((2, 3))]
+slowly = functools.partial(pytest.param, marks=pytest.mark.slow)
+grids = pytest.mark.parametrize("grid", [*GRIDS, *map(slowly, OTHER)], ids=str)
 
 
 @grids
@@ -73,8 +76,9 @@ def bumps(grid, seed=0):
 
 
 # Smaller ones of one and three dimensions are above, against all orders that there are.
-PLANTED = [Grid((20,), wrap=True), Grid((6, 4)), Grid((6, 4), wrap=True)]
+PLANTED = [Grid((6, 4)), Grid((20,), wrap=True)]
 LARGE = [
+    Grid((6, 4), wrap=True),
     Grid((16, 8)),
     Grid((16, 8), wrap=True),
     Grid((8, 4, 4)),
@@ -84,9 +88,7 @@ LARGE = [
 ]
 
 
-@pytest.mark.parametrize(
-    "grid", PLANTED + [pytest.param(g, marks=pytest.mark.slow) for g in LARGE], ids=str
-)
+@pytest.mark.parametrize("grid", [*PLANTED, *map(slowly, LARGE)], ids=str)
 def test_planted_orders_are_found_again(grid):
     similarity, planted = bumps(grid)
     order = np.asarray(arrange(similarity, grid, key=jax.random.key(0)))
@@ -96,8 +98,7 @@ def test_planted_orders_are_found_again(grid):
 
 @pytest.mark.parametrize(
     "grid",
-    [Grid((4, 4)), Grid((4, 4), wrap=True)]
-    + [pytest.param(g, marks=pytest.mark.slow) for g in (Grid((8, 8)), Grid((60,)), Grid((8, 4, 4)))],
+    [Grid((4, 4)), *map(slowly, (Grid((4, 4), wrap=True), Grid((8, 8)), Grid((60,)), Grid((8, 4, 4))))],
     ids=str,
 )
 def test_it_is_no_worse_than_scipy(grid):
@@ -199,8 +200,7 @@ def test_it_is_the_same_again_and_under_jit():
     jitted = jax.jit(arrange, static_argnums=1)
     np.testing.assert_array_equal(order, jitted(similarity, grid, key=key))
     np.testing.assert_array_equal(
-        arrange(similarity, grid, start=order),
-        jax.jit(arrange, static_argnums=1)(similarity, grid, start=order),
+        arrange(similarity, grid, start=order), jitted(similarity, grid, start=order)
     )
 
 

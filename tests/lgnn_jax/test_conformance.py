@@ -38,7 +38,7 @@ def usual(suite):
 
 
 # Both hold what is tested everywhere, and that it converges.
-suites = pytest.mark.parametrize("suite", ["contrib", pytest.param("alias", marks=pytest.mark.slow)])
+suites = pytest.mark.parametrize("suite", ["contrib", "alias"])
 
 
 def outcomes_of(result):
@@ -65,12 +65,14 @@ def check_all_pass(suite, found, factories):
         assert passed >= EVERYWHERE | {CONVERGES[suite]}, part
 
 
+@pytest.mark.slow
 @suites
 def test_optaxs_own_tests_pass(suite):
     found = outcomes_of(usual(suite))
     check_all_pass(suite, found, ["'lgnn_sgd'", "decreasing_sigma"])
 
 
+@pytest.mark.slow
 @suites
 def test_they_fail_on_what_is_wrong_and_on_nothing_else(suite):
     found = outcomes_of(usual(suite))

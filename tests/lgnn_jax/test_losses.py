@@ -10,7 +10,13 @@ from tests.lgnn_jax import reference
 from tests.lgnn_jax.test_modes import enable_x64
 
 GRIDS = [Grid((5, 3)), Grid((4, 6), wrap=True), Grid((7, 1)), Grid((2, 3, 5), wrap=True), Grid((9,))]
-every_grid = pytest.mark.parametrize("grid", GRIDS, ids=lambda g: f"{g.size}{' torus' * g.wrap}")
+
+
+def named(grid):
+    return f"{grid.size}{' torus' * grid.wrap}"
+
+
+every_grid = pytest.mark.parametrize("grid", GRIDS, ids=named)
 
 # What topoloss 0.0.2 with PyTorch 2.13.0 gives for a torch.nn.Conv2d of normal weights, those of its sheet's width:
 # the loss of get_cortical_sheet_conv, the gradient's norm, and of the gradient [0, 0, 0, 0], [1, 2, 3, units // 2]
@@ -30,6 +36,8 @@ PACKAGE = [
     ((16, 20), 3.0, 0.9200978, 0.01242045, (2.901e-05, -9.1003e-05, 3.3941e-06)),
     ((20, 32), 3.0, 0.9338444, 0.009139193, (-4.0743e-05, -9.2584e-06, -6.1947e-05)),
 ]
+# A square sheet and an oblong one, sides that the factor divides and does not, and two factors.
+QUICK = [((4, 4), 2.0), ((8, 16), 3.0), ((10, 16), 3.0), ((10, 16), (1.6, 3.7))]
 
 
 def kernel(units, *, seed=None, weights=(3, 3, 4)):
@@ -59,7 +67,10 @@ every_loss = pytest.mark.parametrize("loss", LOSSES)
 
 @pytest.mark.parametrize(
     "shape, factor, value, norm, entries",
-    [pytest.param(*row, id=f"{row[0]} by {row[1]}") for row in PACKAGE],
+    [
+        pytest.param(*row, id=f"{row[0]} by {row[1]}", marks=[pytest.mark.slow] * (row[:2] not in QUICK))
+        for row in PACKAGE
+    ],
 )
 def test_topoloss_is_the_packages_in_value_and_gradient(shape, factor, value, norm, entries):
     grid = Grid(shape)
@@ -71,7 +82,9 @@ def test_topoloss_is_the_packages_in_value_and_gradient(shape, factor, value, no
     np.testing.assert_allclose(picked, entries, rtol=1e-4, atol=1e-4 * norm)
 
 
-@pytest.mark.parametrize("factor", [1, 2, 2.6, 5])
+@pytest.mark.parametrize(
+    "factor", [pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow), 2.6, 5]
+)
 @every_grid
 def test_topoloss_is_that_of_lines_sampled_down_and_up(grid, factor):
     of = kernel(grid.units)
@@ -128,7 +141,9 @@ def test_units_are_drawn_by_the_key():
 
 
 @every_loss
-@every_grid
+@pytest.mark.parametrize(
+    "grid", [*GRIDS[:2], *(pytest.param(grid, marks=pytest.mark.slow) for grid in GRIDS[2:])], ids=named
+)
 def test_gradients_are_finite_differences(loss, grid):
     f, of = LOSSES[loss]
     with enable_x64(True):

@@ -267,13 +267,22 @@ def ordinary(name):
 
 # Without jit they take minutes in all.
 OP_BY_OP = ("fitted_score", "arrange", "visualise", "losses", "linear_probe", "som")
+# And of a function's calls in several forms, one does.
+SECOND = (
+    "smooth, heat",
+    "smooth, bf16",
+    "lgnn, decreasing_sigma",
+    "neighbour_cosine, all",
+    "neighbour_cosine, responses",
+    "linen_ablated",
+)
 
 
 def cases():
     """Every call in every mode; what takes half a minute is slow."""
     for name, mode in itertools.product(CALLS, MODES):
         slow = mode not in (TOGETHER, "no jit")
-        slow |= mode == "no jit" and name.split(",")[0] in OP_BY_OP
+        slow |= mode == "no jit" and (name.split(",")[0] in OP_BY_OP or name in SECOND)
         yield pytest.param(name, mode, marks=[pytest.mark.slow] * slow, id=f"{name}-{mode}")
 
 

@@ -11,7 +11,11 @@ from tests.lgnn_jax.test_modes import enable_x64
 
 GRIDS = [Grid((5, 3)), Grid((4, 5), wrap=True), Grid((1, 7)), Grid((2, 3, 2), wrap=True)]
 SIGMA, RATE = (2.0, 0.6), (0.7, 0.05)
-every_grid = pytest.mark.parametrize("grid", GRIDS, ids=lambda g: f"{g.size}{' torus' * g.wrap}")
+every_grid = pytest.mark.parametrize(
+    "grid",
+    [pytest.param(grid, marks=[pytest.mark.slow] * (grid is GRIDS[1])) for grid in GRIDS],
+    ids=[f"{grid.size}{' torus' * grid.wrap}" for grid in GRIDS],
+)
 
 
 def samples(n=40, features=4, seed=0, offset=0.0):

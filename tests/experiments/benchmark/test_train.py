@@ -43,8 +43,10 @@ def tables(monkeypatch, capsys, *options):
     return [row for row in rows if not row[0].startswith("---")], err
 
 
-def test_without_pytorch_ours_alone_is_measured(shallow, without_torch, monkeypatch, capsys):
-    rows, err = tables(monkeypatch, capsys, "--precisions", "float32")
+def test_without_pytorch_ours_alone_is_measured_and_a_profile_says_where_the_time_goes(
+    shallow, without_torch, monkeypatch, capsys
+):
+    rows, err = tables(monkeypatch, capsys, "--precisions", "float32", "--profile")
     assert "pip install torch" in err
     for header, row in (rows[:2], rows[2:4]):
         cells = dict(zip(header, row, strict=True))
@@ -52,9 +54,6 @@ def test_without_pytorch_ours_alone_is_measured(shallow, without_torch, monkeypa
         assert all(float(cells[name].split()[0]) > 0 for name in ("baseline", "LGNN", "LGNN / baseline"))
         assert cells["PyTorch"] == cells["baseline / PyTorch"] == cells["PyTorch's setting"] == "-"
 
-
-def test_a_profile_says_where_the_time_goes(shallow, without_torch, monkeypatch, capsys):
-    rows, _ = tables(monkeypatch, capsys, "--precisions", "float32", "--profile")
     shares = dict(zip(rows[4], rows[5], strict=True))
     assert sum(float(shares[name][:-1]) for name in profile.GROUPS) == pytest.approx(100, abs=0.5)
     assert float(shares["matrix products"][:-1]) > 0 and float(shares["optimizer, lgnn"][:-1]) > 0

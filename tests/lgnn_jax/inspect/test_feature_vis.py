@@ -251,7 +251,7 @@ def test_pictures_reach_known_optima_and_dead_channels_are_grey():
     assert found.start[0] < 0 and (found.values >= found.start)[:3].all()
 
 
-@pytest.mark.parametrize("objective", ["channel", "neuron"])
+@pytest.mark.parametrize("objective", ["channel", pytest.param("neuron", marks=pytest.mark.slow)])
 def test_steps_that_noise_gives_no_gradient_begin_at_the_image_that_activates_most(objective):
     def responses(images):
         red, green, blue = jnp.moveaxis(images, -1, 0)

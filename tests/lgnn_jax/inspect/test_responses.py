@@ -25,6 +25,7 @@ from lgnn_jax.inspect import (
     pool_blocks,
     regions,
 )
+from tests.experiments import shallow as few_layers
 
 CLASSES, UNITS = 5, 12
 SUPERCLASSES = np.array([0, 1, 0, 1, 1])
@@ -222,11 +223,12 @@ def test_grids_superclasses_and_single_images_that_do_not_fit_are_refused():
 @pytest.fixture(scope="module", params=["vgg11", "wrn16-8"])
 def network(request):
     """A network with weights and running statistics as no initialisation gives them, and images."""
-    module = nets.build(request.param, classes=7, width=1 / 16)
-    images = noise(2, 32, 32, 3, seed=3)
-    shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), images, train=False))
-    variables = jax.tree.map(lambda leaf: 0.3 * noise(*leaf.shape) ** 2 + 0.1, shapes)
-    return request.param, module, variables, images
+    with few_layers.networks():
+        module = nets.build(request.param, classes=7, width=1 / 16)
+        images = noise(2, 32, 32, 3, seed=3)
+        shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), images, train=False))
+        variables = jax.tree.map(lambda leaf: 0.3 * noise(*leaf.shape) ** 2 + 0.1, shapes)
+        yield request.param, module, variables, images
 
 
 def test_linen_responses_are_what_the_network_computes(network):
@@ -254,7 +256,7 @@ def test_linen_responses_are_what_the_network_computes(network):
 
 def test_layers_are_chosen_by_path_and_unknown_ones_list_the_known(network):
     name, module, variables, images = network
-    chosen = ["dense", "conv_3/kernel", "bn_3"] if name == "vgg11" else ["dense", "group_2_block_0"]
+    chosen = ["dense", "conv_1/kernel", "bn_1"] if name == "vgg11" else ["dense", "group_2_block_0"]
     out = jax.eval_shape(linen_responses(module, variables, chosen, train=False), images)
     assert set(out) == set(chosen) and out["dense"].shape == (2, 7)
     with pytest.raises(ValueError, match=r"Unknown layer 'conv_9'. Known: .*dense"):
