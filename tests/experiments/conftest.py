@@ -14,7 +14,6 @@ from experiments.config import configure
 from experiments.run.make import run
 from experiments.run.progress import Reporter
 from experiments.run.step import PlacedData, Trainer
-from lgnn_jax import _arrange
 from tests.experiments import shallow as few_layers
 
 
@@ -28,13 +27,8 @@ def own_cache(tmp_path_factory):
 
 @pytest.fixture(autouse=True, scope="package")
 def short_annealing():
-    """Orders are annealed for a while, not until they are as good as can be: what is slow without LLVM."""
-    whole = _arrange._steps
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_arrange, "_steps", lambda units: min(whole(units), 2**9))
-        _arrange._finish.clear_cache()
+    with few_layers.short_annealing():
         yield
-    _arrange._finish.clear_cache()
 
 
 # Runs that are over in seconds: what they find out is for other tests.

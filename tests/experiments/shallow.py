@@ -12,6 +12,7 @@ from unittest import mock
 
 from experiments import config, sweep
 from experiments.nets import vgg, wrn
+from lgnn_jax import _arrange
 
 LAYERS = (64, "M", 64, "M", "M", "M", "M")
 # Of images of 8x8, as the digits are, with so many filters that their order on the grid can be measured.
@@ -37,7 +38,17 @@ def networks(layers=LAYERS):
         yield
 
 
+@contextlib.contextmanager
+def short_annealing():
+    """Within it, orders are annealed for a while, not until they are as good as can be: slow without LLVM."""
+    whole = _arrange._steps
+    with mock.patch.object(_arrange, "_steps", lambda units: min(whole(units), 2**9)):
+        _arrange._finish.clear_cache()
+        yield
+    _arrange._finish.clear_cache()
+
+
 if __name__ == "__main__":
     del sys.argv[0]
-    with networks():
+    with networks(), short_annealing():
         runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

@@ -147,11 +147,11 @@ def test_annealing_tries_every_pair_and_keeps_a_permutation():
 
 @pytest.mark.parametrize("key", [None, 0])
 def test_no_exchange_of_two_improves_the_result(key):
-    grid = Grid((4, 5))
-    similarity = noise(20)
+    grid = Grid((4, 4))
+    similarity = noise(16)
     order = np.asarray(arrange(similarity, grid, key=None if key is None else jax.random.key(key)))
     best = objective(similarity, grid, order)
-    for p, q in itertools.combinations(range(20), 2):
+    for p, q in itertools.combinations(range(16), 2):
         other = order.copy()
         other[[p, q]] = other[[q, p]]
         assert objective(similarity, grid, other) < best + 1e-4

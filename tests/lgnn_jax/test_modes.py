@@ -177,8 +177,7 @@ CALLS = {
         som.u_matrix(UNITS.T, TORUS),
     ],
     "losses": lambda: [
-        jax.value_and_grad(losses.topoloss)(DEAD, GRID),
-        jax.value_and_grad(losses.topoloss)(KERNEL, TORUS),
+        jax.value_and_grad(losses.topoloss)(DEAD, TORUS),
         jax.value_and_grad(losses.weight_similarity_loss)(DEAD, TORUS),
         jax.value_and_grad(losses.response_loss)(UNITS, GRID),
         losses.response_loss(UNITS, TORUS, key=key(), most=4),

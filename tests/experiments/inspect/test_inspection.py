@@ -149,7 +149,7 @@ def noise(tested, **about):
     return Dataset("noise", images[:24], of, images[24:], labels, ("ant", "bee", "cat"), **about)
 
 
-def test_the_smallest_set_that_trains_can_be_inspected(shallow, tmp_path, monkeypatch, capsys):
+def test_the_smallest_set_that_trains_can_be_inspected(single, tmp_path, monkeypatch, capsys):
     """Two test images of a class, fewer in all than figures show; and superclasses of which one has no class."""
     about = {"superclass_names": ("insect", "fish", "mammal"), "superclass_of": (0, 0, 2)}
     folder = write_arrays(noise((2, 2, 2), **about), tmp_path / "noise")

@@ -191,9 +191,20 @@ def test_a_block_that_keeps_its_shape_adds_the_raw_input():
     np.testing.assert_array_equal(out, x)
 
 
-@pytest.mark.parametrize("size, stride", [(3, 1), (3, 2), (1, 1), (1, 2), (5, 1), (5, 3)])
-@pytest.mark.parametrize("side", [1, 2, 5, pytest.param(8, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("channels", [3, 6])
+# Channels, side, size and stride: every kernel on a map of odd sides, both forms where there is a choice, and maps
+# that are smaller than the kernel.
+KERNELS = [(3, 1), (3, 2), (1, 1), (1, 2), (5, 1), (5, 3)]
+QUICK = {(6, 5, *kernel) for kernel in KERNELS} | {(6, 8, 3, 1), (3, 8, 3, 1), (6, 2, 3, 1)}
+QUICK |= {(6, 1, 3, 1), (6, 1, 5, 3), (6, 2, 3, 2), (6, 2, 1, 2), (3, 2, 5, 1)}
+
+
+@pytest.mark.parametrize(
+    "channels, side, size, stride",
+    [
+        pytest.param(*case, marks=[pytest.mark.slow] * (case not in QUICK))
+        for case in ((c, side, *kernel) for c in (3, 6) for side in (1, 2, 5, 8) for kernel in KERNELS)
+    ],
+)
 def test_the_cpu_form_of_a_convolution_has_the_same_numbers(channels, side, size, stride):
     draw = np.random.default_rng(side).standard_normal
     x = jnp.asarray(draw((2, side, side, channels)), jnp.float32)
