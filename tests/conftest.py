@@ -10,10 +10,11 @@ from lgnn_jax import _smoothing
 
 shifted = _smoothing._shifted
 
-# Most of a test's time is compiling: a third less without LLVM's optimisations, and half of the rest without
-# fusions written in MLIR, which newer versions have alone; they end at a flag that they do not know. Read when JAX
-# starts its devices, and by the processes that tests start.
-FAST = ["--xla_backend_optimization_level=0"]
+# Most of a test's time is compiling: a third less without LLVM's optimisations, half of the rest without fusions
+# written in MLIR, which newer versions have alone, and a sixth of that where a program is not split for several
+# cores. They end at a flag that they do not know. Read when JAX starts its devices, and by the processes that tests
+# start.
+FAST = ["--xla_backend_optimization_level=0", "--xla_cpu_parallel_codegen_split_count=1"]
 # On a busy machine eight devices may wait for each other for longer than the 40 seconds after which XLA aborts.
 if jax.__version_info__ >= (0, 10):
     FAST.append("--xla_cpu_collective_call_terminate_timeout_seconds=600")

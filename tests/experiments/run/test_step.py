@@ -90,7 +90,7 @@ def test_eight_devices_with_shared_statistics_train_as_one(net, width, depth):
 def test_statistics_of_each_replica_differ_from_shared_ones(single):
     own, shared = (trained("vgg11", 0.0625, 1, 8, sync_bn=sync).params for sync in (False, True))
     differences = jax.tree.map(lambda a, b: np.abs(a - b).max(), own, shared)
-    assert max(jax.tree.leaves(differences)) > 1e-3
+    assert max(jax.tree.leaves(differences)) > 1e-4
 
 
 @functools.cache
