@@ -203,10 +203,21 @@ def test_a_quadratic_reaches_the_same_minimum(window, wrap):
     np.testing.assert_allclose(reached, minimum, atol=1e-5)
 
 
-@FORMS_TOO
+NOUGHT = [(Window(), False), (Window(7), True), (Window(normalise=False), False), (HeatKernel(), False)]
+
+
 @pytest.mark.parametrize(
-    "window, wrap",
-    [(Window(), False), (Window(7), True), (Window(normalise=False), False), (HeatKernel(), False)],
+    "form, window, wrap",
+    [
+        pytest.param(
+            form,
+            *case,
+            marks=[pytest.mark.slow] * (form != "padded" and (form != "flat" or case != NOUGHT[1])),
+        )
+        for form in ("padded", "flat", "shifted")
+        for case in NOUGHT
+    ],
+    indirect=["form"],
 )
 def test_sigma_to_nought_is_the_identity_in_the_same_program(window, wrap):
     x = jnp.asarray(draw((3, 12), 0))

@@ -71,7 +71,7 @@ CASES = [  # Grid, axis, sigma, window.
 
 
 # In every form by default; of the others pins/test_smoothing.py has windows and dimensions in every form.
-EDGES = [CASES[at] for at in (0, 2, 4, 5, 7, 12, 14)]
+EDGES = [CASES[at] for at in (0, 2, 4, 5, 7, 12, 14, 15)]
 
 
 @pytest.mark.parametrize(

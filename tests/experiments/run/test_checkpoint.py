@@ -45,13 +45,20 @@ def config():
     return configure(datasets.load("digits"), **SMALL)[0]
 
 
-@pytest.fixture
-def written(tmp_path, config):
+@pytest.fixture(scope="module")
+def once(tmp_path_factory, config):
     """A folder with the checkpoints of steps 3 and 5."""
-    with Checkpoints(tmp_path, config, 60, pytest.fail) as checkpoints:
+    folder = tmp_path_factory.mktemp("written")
+    with Checkpoints(folder, config, 60, pytest.fail) as checkpoints:
         for step in (1, 3, 5):
             checkpoints.save(step, state(step), step * 10.0)
-    return tmp_path
+    return folder
+
+
+@pytest.fixture
+def written(once, tmp_path):
+    """A copy of it."""
+    return shutil.copytree(once, tmp_path, dirs_exist_ok=True)
 
 
 def newest(folder, config, like=None):

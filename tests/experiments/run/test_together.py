@@ -62,7 +62,7 @@ def stepped():
     return program, batches, program._advance(states, placed().train, drawn, batches, sigmas)
 
 
-@pytest.mark.parametrize("index", [0, 1, 2])
+@pytest.mark.parametrize("index", [0, pytest.param(1, marks=pytest.mark.slow), 2])
 def test_each_is_the_run_that_it_would_be_alone(index):
     program, batches, states = stepped()
     config = program.configs[index]

@@ -186,6 +186,7 @@ def test_a_run_that_fails_leaves_the_table_of_the_others(out, file, made, monkey
         fake(trainer, *given, **more)
 
     monkeypatch.setattr(sweep, "run", run)
+    monkeypatch.setattr(scatter, "draw", lambda *_: None)  # Which takes longest.
     with pytest.raises(SystemExit) as stop:
         start(monkeypatch, file, "--out", out)
     assert stop.value.code == 1 and "1 of 4 runs failed" in capsys.readouterr().err
