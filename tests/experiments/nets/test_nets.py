@@ -327,9 +327,13 @@ def test_dropout_masks_belong_to_examples():
     dropout = layers.Dropout(0.3)
     x = jnp.ones((4, 5, 5, 8))
 
-    def masks(examples):
+    @jax.jit
+    def drawn(x, examples):
         rngs = {"dropout": jax.random.key(0)}
-        return dropout.apply({}, x[: len(examples)], train=True, examples=jnp.array(examples), rngs=rngs)
+        return dropout.apply({}, x, train=True, examples=examples, rngs=rngs)
+
+    def masks(examples):
+        return drawn(x[: len(examples)], jnp.array(examples))
 
     together = masks([3, 1, 9, 4])
     np.testing.assert_array_equal(together[:2], masks([3, 1]))
