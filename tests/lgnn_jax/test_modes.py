@@ -266,7 +266,7 @@ def ordinary(name):
 
 # Without jit they take minutes in all.
 OP_BY_OP = ("fitted_score", "arrange", "visualise", "losses", "linear_probe", "som")
-# And of a function's calls in several forms, one does.
+# And of functions that are alike, and of a function's calls in several forms, one does.
 SECOND = (
     "smooth, heat",
     "smooth, bf16",
@@ -274,6 +274,10 @@ SECOND = (
     "neighbour_cosine, all",
     "neighbour_cosine, responses",
     "linen_ablated",
+    "nnx_responses",
+    "quantisation_error",
+    "correlation_by_distance",
+    "distance_correlation",
 )
 
 

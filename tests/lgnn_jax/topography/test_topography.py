@@ -144,6 +144,16 @@ OF_SIMILARITY = {
 }
 OF_UNITS = list(OF_SIMILARITY)[:4]  # Those that give a score.
 every_score = pytest.mark.parametrize("metric", SCORES.values(), ids=SCORES)
+# Where hundreds of scores are compared, by default a metric in one form.
+ANOTHER_FORM = ("diagonal", "mantel of responses", "moran, binary", "dpq, best")
+one_form = pytest.mark.parametrize(
+    "metric",
+    [
+        pytest.param(score, marks=[pytest.mark.slow] * (name in ANOTHER_FORM))
+        for name, score in SCORES.items()
+    ],
+    ids=SCORES,
+)
 
 
 def smooth_map(m, n, seed=0):
@@ -154,7 +164,7 @@ def smooth_map(m, n, seed=0):
     return (kernel + 0.05 * noise(6, m * n, seed=seed)).astype(np.float32)
 
 
-@every_score
+@one_form
 def test_noise_stays_within_its_band_about_nineteen_times_in_twenty(metric):
     grid, outside = Grid((8, 8)), 0
     for seed in range(100):
@@ -184,7 +194,7 @@ def test_flips_and_turns_of_the_grid_change_nothing(metric):
         assert again.value == pytest.approx(value, abs=2e-6)
 
 
-@every_score
+@one_form
 def test_the_null_is_the_metric_of_relabelled_units(metric):
     grid, kernel = Grid((4, 5)), noise(6, 20)
     score = metric(kernel, grid, key=jax.random.key(2), permutations=2000)
