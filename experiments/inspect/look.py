@@ -90,7 +90,7 @@ def look(
             seen[title] = {}
             for path in found.layers if setting != "none" else ():
                 progress.begin(f"{title}: pictures of {nets.layer_name(path)}", title)
-                seen[title][path] = pictures(found, path, SETTINGS[setting], progress)
+                seen[title][path] = pictures(found, path, SETTINGS[setting], loaded.test_images, progress)
     scores = {title: found.scores for title, found in networks.items()}
     write_json(out / "topography.json", scores)
     text = topography_table(networks, loaded, scores)

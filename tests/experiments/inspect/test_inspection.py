@@ -5,6 +5,7 @@ import json
 import pathlib
 import shutil
 import sys
+import types
 
 import jax
 import numpy as np
@@ -16,12 +17,12 @@ from experiments.data import Dataset
 from experiments.data.arrays import write_arrays
 from experiments.inspect.__main__ import main
 from experiments.inspect.networks import read_config
-from experiments.inspect.pictures import SETTINGS
+from experiments.inspect.pictures import SETTINGS, pictures
 from experiments.nets import vgg
 from experiments.run import weights as weights_module
 from experiments.run.weights import convolutions as layers_of
 from experiments.run.weights import load_weights, save_weights
-from lgnn_jax import topography
+from lgnn_jax import inspect, topography
 from lgnn_jax.inspect import SMALL, FeatureVisualisation, visualise
 from tests.experiments.conftest import WHOLE_TOO
 from tests.lgnn_jax.inspect.test_atlas import blocks
@@ -96,6 +97,24 @@ def test_one_run_alone_with_pictures_that_are_made_once(finished, tmp_path, monk
     monkeypatch.setattr("experiments.inspect.pictures.visualise", None)
     assert command(options, monkeypatch, capsys)[0] == 0
     assert sorted((constant / "pictures").iterdir()) == kept
+
+
+def test_a_filter_that_noise_leaves_shut_begins_at_a_test_image(tmp_path):
+    """The last one, which is the only bright one."""
+    seen = inspect.function(
+        lambda _, x: {"conv_0/kernel": jax.nn.relu(x.mean((1, 2))[:, :2] - np.array([[0.0, 0.9]]))}, {}
+    )
+    images = np.full((2500, 8, 8, 3), 20, np.uint8)
+    images[-1] = 250
+    setting = dataclasses.replace(SMALL, steps=4)
+    found = pictures(
+        types.SimpleNamespace(folder=tmp_path, digest="a", seen=seen),
+        "conv_0/kernel",
+        setting,
+        images,
+        types.SimpleNamespace(at=lambda *_: None),
+    )
+    assert found.dead.tolist() == [False, False] and found.images[1].mean() > 0.9
 
 
 @pytest.mark.parametrize(
