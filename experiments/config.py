@@ -384,7 +384,8 @@ def foresee(
     """A run from its net's recipe, with what is not None in ``settings`` put in its place, by flat names.
 
     This is all that can be said, and refused, before the data set is read; its digest is left empty. Without an
-    own ``weight_decay``, a run of other length than its recipe's is that of :func:`experiments.recipes.of_length`.
+    own ``weight_decay``, a run of other length than its recipe's is that of :func:`experiments.recipes.of_length`;
+    one that begins with trained weights keeps the recipe's.
 
     Returns:
       The run, and sentences on what was adapted.
@@ -395,6 +396,8 @@ def foresee(
     given = {key: value for key, value in settings.items() if value is not None}
     whole = recipes.recipe(net, data, given.get("optimizer", SGD))
     recipe, note = recipes.of_length(net, whole, given.get("epochs", whole.epochs))
+    if given.get("start"):
+        recipe, note = dataclasses.replace(recipe, weight_decay=whole.weight_decay), None
     which = {"net": net, "data": data, "variant": variant, "seed": seed, "width": recipes.width(data)}
     run = Run.of(which | fields.flat(recipe) | given)
     run.check()

@@ -20,6 +20,7 @@ from experiments import fields
 from experiments.errors import usage_errors
 from experiments.fields import setting
 from experiments.machine import hosts
+from experiments.run import start
 
 _log = logging.getLogger("experiments")
 
@@ -84,7 +85,8 @@ class Options:
     def check(self, *, variant: str, seed: int = 0) -> None:
         """Refuses a run that cannot be, before a data set is read for it."""
         with usage_errors():
-            configs.foresee(self.data, variant=variant, seed=seed, **self.overrides)
+            run, _ = configs.foresee(self.data, variant=variant, seed=seed, **self.overrides)
+        start.check(run, self.out)
 
     def load(self) -> datasets.Dataset:
         """The data set, with a line on what was read and what was changed in it."""

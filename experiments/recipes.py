@@ -31,6 +31,7 @@ class Recipe:
       flip: Whether training pictures are mirrored at random.
       momentum: Of SGD.
       optimizer: One of ``experiments.optimizers.OPTIMIZERS``.
+      start: Name of a finished run with whose weights training begins; empty for weights that are drawn.
 
     Raises:
       ValueError: If a value is unknown or out of range.
@@ -54,6 +55,14 @@ class Recipe:
         SGD,
         added=True,
         metavar="|".join(optimizers.OPTIMIZERS),
+    )
+    start: str = setting(
+        "Name of a finished run in --out with whose weights training begins; weight decay is then not scaled to "
+        "the length. A method that puts units in order does so at once.",
+        "",
+        "weights are drawn",
+        added=True,
+        metavar="RUN",
     )
 
     def __post_init__(self):

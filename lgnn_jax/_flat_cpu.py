@@ -14,6 +14,9 @@ So the sum over a neighbourhood is a sum of slices of the same line, shifted by 
 coefficient a unit. There is no transposition and no padded copy: XLA makes one vectorised loop of it, and fuses
 that with the update that follows. Only the first and the last row of memory, whose steps leave the line, are
 worked out apart, on a line with zeros around it.
+
+Of so many taps that a pass is made for every grid dimension, the first one is a product of the grid's rows with
+the window's matrix, which costs as much as a copy: XLA would work out a first sum within the second, several times.
 """
 
 from __future__ import annotations
@@ -26,14 +29,22 @@ import jax.numpy as jnp
 from jax import lax
 
 from lgnn_jax._grid import Grid
-from lgnn_jax._neighbourhood import Window
+from lgnn_jax._neighbourhood import Window, window_matrix
 from lgnn_jax._stencils import Stencil, nested, passes
+
+_LONGEST_ROW = 32  # Of a grid, up to which a product with a matrix is as fast as memory.
 
 
 def flat(x: jax.Array, weights: jax.Array, *, grid: Grid, window: Window) -> jax.Array:
     """All grid dimensions at once, as sums over constant steps in memory; the units are on the last axis."""
     y, total = x, None if window.normalise else weights.sum()
-    for group in passes(grid, weights, window, kept=True):
+    groups, row = passes(grid, weights, window, kept=True), grid.shape[-1]
+    if len(groups) > 1 and 1 < row <= _LONGEST_ROW:
+        groups.pop()
+        matrix = window_matrix(row, weights, window, grid.wrap)
+        rows = x.reshape(-1, row).astype(matrix.dtype)
+        y = jnp.matmul(rows, matrix.T, precision=lax.Precision.HIGHEST).reshape(x.shape)
+    for group in groups:
         y = _pass(y, group, total, weights.dtype)
     return y.astype(x.dtype)
 

@@ -187,6 +187,14 @@ def sources(length: int, window: Window, wrap: bool) -> np.ndarray:
     return source % length if wrap else source.clip(0, length - 1)
 
 
+def window_matrix(length: int, weights: jax.Array, window: Window, wrap: bool) -> jax.Array:
+    """The window along one grid dimension, ``(length, length)``, from its :func:`taps`."""
+    reads = np.eye(length)[sources(length, window, wrap)]  # (length, size, length)
+    return jnp.einsum(
+        "uts,t->us", jnp.asarray(reads, weights.dtype), weights, precision=lax.Precision.HIGHEST
+    )
+
+
 def heat_matrix(
     length: int, sigma: jax.typing.ArrayLike, wrap: bool, dtype: jax.typing.DTypeLike
 ) -> jax.Array:

@@ -71,9 +71,10 @@ def smooth(
 
     A value that is not finite, or so large that a difference overflows, spreads to its neighbours within the
     window, to units that are as near along the axis (the next row's first) and, on a single CPU device with
-    the units on the last axis, to weights that are as near in memory (the next input channel's); with a heat
-    kernel to the whole grid. Where gradients may not be finite put the chain within
-    ``optax.apply_if_finite``, or ``optax.zero_nans``, which leaves infinities, before it.
+    the units on the last axis, to weights that are as near in memory (the next input channel's), with 7 taps
+    on a plane along whole rows of the grid; with a heat kernel to the whole grid. Where gradients may not be
+    finite put the chain within ``optax.apply_if_finite``, or ``optax.zero_nans``, which leaves infinities,
+    before it.
 
     Args:
       x: Floating array ``(..., units, ...)`` with the units on ``axis``; a box of Flax's around one is opened.

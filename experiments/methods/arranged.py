@@ -48,7 +48,7 @@ class Arranged(Annealed, Shaped):
         if epoch % self.arrange_every:
             return state
         variables = {"params": state.params, "batch_stats": state.batch_stats}
-        first = epoch == self.arrange_every
+        first = epoch == (0 if run.recipe.start else self.arrange_every)
         layers = run.net.layout.layers(state.params)
         found = ordering.orders(
             run.net,

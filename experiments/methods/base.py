@@ -41,7 +41,7 @@ class Method:
         """Raises ``ValueError`` if a value is out of range, or does not go with the rest of the run."""
 
     def start(self, run: Run, params: Any) -> Any:
-        """The parameters with which training starts, from those that are drawn.
+        """The parameters with which training starts, from those that are drawn or another run's.
 
         They depend on both arguments alone: every host makes its own.
         """
@@ -64,7 +64,9 @@ class Method:
         return None
 
     def between(self, run: Run, state: TrainState, epoch: int, training: Images) -> TrainState:
-        """The state with which epoch ``epoch``, from 1, begins, from the one with which the last one ended.
+        """The state with which epoch ``epoch`` begins, from the one with which the last one ended.
+
+        Epochs count from 0, which comes here only where training begins with the weights of another run.
 
         ``training`` has the training images. A run that goes on from a checkpoint passes here once, as one that
         was never interrupted; of several hosts the first one's state counts.

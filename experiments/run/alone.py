@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -24,9 +25,9 @@ class Alone:
         self._trainer, self.configs, self.placed = trainer, (config,), trainer.placed
         self.steps = trainer.steps_per_epoch
 
-    def start(self) -> tuple[TrainState, Keys]:
-        """The run's state and keys."""
-        return self._trainer.start(self.configs[0].seed)
+    def start(self, begun: Mapping[str, Any] | None = None) -> tuple[TrainState, Keys]:
+        """The run's state and keys; ``begun`` are its first variables where they are not drawn."""
+        return self._trainer.start(self.configs[0].seed, begun)
 
     def apart(self, state: TrainState) -> list[TrainState]:
         """The state as NumPy arrays."""
@@ -43,7 +44,7 @@ class Alone:
         """The epoch's steps done and the state then, step by step, each of which uses up the one before."""
         (config,) = self.configs
         if not done:
-            state = self._between(state, epoch) if epoch else state
+            state = self._between(state, epoch) if epoch or config.recipe.start else state
             state = state._replace(totals=self.placed.replicate(Totals.zero()))
         batches = order(config.seed, epoch, self.placed.train_examples, config.recipe.batch)
         for step, examples in enumerate(batches[done:], done + 1):

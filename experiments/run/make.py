@@ -14,7 +14,7 @@ from experiments.errors import FailedRun, Stopped, Taken
 from experiments.machine import hosts, origin
 from experiments.machine.files import write_json
 from experiments.machine.process import StopSignals
-from experiments.run import checkpoint, results
+from experiments.run import checkpoint, results, start
 from experiments.run.alone import Alone
 from experiments.run.checkpoint import Checkpoints
 from experiments.run.claim import claim
@@ -133,6 +133,7 @@ def _make(
     """Makes runs, or what is left of them, in folders that are held; the folders of those that are finished."""
     program.placed.check_tested()
     configs, folders = program.configs, [out / config.name for config in program.configs]
+    begun = start.variables(configs[0], out)
     names = "/".join(sorted({config.method.name for config in configs}))
     if len(configs) == 1:
         what, short = configs[0].name, f"{names} s{configs[0].seed}"
@@ -151,7 +152,7 @@ def _make(
             for config, folder in zip(configs, folders, strict=True)
         ]
         signals = opened.enter_context(StopSignals(*numbers))
-        running = Running(program, checkpoints, signals, report)
+        running = Running(program, checkpoints, signals, report, begun)
         with contextlib.ExitStack() as logging:
             logs = [logging.enter_context(Log(folder, running.epochs_logged)) for folder in folders]
             for epoch in range(running.epochs_logged, configs[0].recipe.epochs):

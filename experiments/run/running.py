@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -39,6 +39,7 @@ class Running:
         checkpoints: Sequence[Checkpoints],
         signals: StopSignals,
         report: Reporter,
+        begun: Mapping[str, Any] | None = None,
     ):
         self._program, self._checkpoints = program, checkpoints
         self._signals, self._report = signals, report
@@ -46,7 +47,7 @@ class Running:
         self._name = program.configs[0].name if runs == 1 else f"{runs} runs"
         self._started = time.monotonic()
         self._earlier = 0.0  # Seconds of the processes before this one.
-        self.states, self._drawn = program.start()
+        self.states, self._drawn = program.start(begun)
         self.correct, self.failed = np.zeros((runs, 0), bool), dict[int, str]()
         self._done, self._untimed = 0, True
         self._test_seconds = math.inf  # Of the last test; the first one is compiled too.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -256,10 +256,10 @@ class Trainer:
             donate_argnums=0,
         )
 
-    def start(self, seed: int) -> tuple[TrainState, Keys]:
-        """A new run's state and keys, on every device."""
+    def start(self, seed: int, begun: Mapping[str, Any] | None = None) -> tuple[TrainState, Keys]:
+        """A new run's state and keys, on every device; ``begun`` are its first variables where not drawn."""
         drawn = keys(seed)
-        variables = initial_variables(self._module, drawn.init)
+        variables = begun or initial_variables(self._module, drawn.init)
         params = self.config.method.start(self.config, variables["params"])
         state = TrainState.new(params, variables["batch_stats"], self.tx)
         return self.placed.replicate(state), self.placed.replicate(drawn)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import jax
@@ -83,11 +83,14 @@ class Together:
         found.configs = tuple(configs)
         return found
 
-    def start(self) -> tuple[TrainState, Keys]:
-        """The runs' states and keys, each leaf with a leading axis of runs."""
+    def start(self, begun: Mapping[str, Any] | None = None) -> tuple[TrainState, Keys]:
+        """The runs' states and keys, each leaf with a leading axis of runs.
+
+        ``begun`` are the first variables of all of them where they are not drawn.
+        """
         drawn, states = [keys(config.seed) for config in self.configs], []
         for key in drawn:
-            variables = initial_variables(self._module, key.init)
+            variables = begun or initial_variables(self._module, key.init)
             states.append(
                 TrainState.new(variables["params"], variables["batch_stats"], self._optimizer(0.0))
             )
