@@ -106,6 +106,13 @@ def test_logits_in_another_order_than_the_classes_are_told_of(tmp_path):
     written(tmp_path, network([0, 1, 2]), images[few], LABELS[few])
 
 
+def test_a_page_without_accuracy_says_why(tmp_path):
+    found = written(tmp_path, linen(NET, variables()), labels=LABELS % 2, class_names=NAMES[:2])
+    (about,) = found["atlas"]["networks"]
+    assert about["class_accuracy"] is None
+    assert dict(about["facts"])["accuracy"] == "not known: the network gives 3 logits for 2 classes"
+
+
 def test_images_of_any_precision(tmp_path):
     draw = np.random.default_rng(1).random((60, 8, 8, 3))
     assert draw.dtype == np.float64
