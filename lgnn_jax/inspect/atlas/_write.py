@@ -306,13 +306,15 @@ class _Work:
         """What activates the layer's units most, where that was asked for."""
         if self.visualise is None:
             return None
+        # Spread over all, as images may be sorted by class.
+        exciting = np.linspace(0, len(self.scored) - 1, min(len(self.scored), _EXCITING)).astype(int)
         return visualised(
             look.network.activations([x.path]),
             x.path,
             key=self.key,
             setting=self.visualise,
             shape=_shape(self.images),
-            images=self.images[self.scored[:_EXCITING]],
+            images=self.images[self.scored[exciting]],
             progress=report.part(f"{look.title}: visualisation of {x.path}", _VISUALISED),
         )
 
