@@ -27,6 +27,21 @@ class GridShapes(click.ParamType):
             self.fail(f"{value!r} is not of the form 512=32x16,64=8x8", param, ctx)
 
 
+class Epochs(click.ParamType):
+    """Numbers of epochs, ascending: ``0,1,10``."""
+
+    name = "EPOCH,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The numbers as a tuple."""
+        if not isinstance(value, str):
+            return value
+        parts = [part.strip() for part in value.split(",") if part.strip()]
+        if not all(part.isdecimal() for part in parts):
+            self.fail(f"{value!r} is not of the form 0,1,10", param, ctx)
+        return tuple(sorted({int(part) for part in parts}))
+
+
 def setting(
     help: str | None = None,
     value: Any = dataclasses.MISSING,

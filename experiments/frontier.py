@@ -106,7 +106,7 @@ def _carry_out(
         return frontier.write(made, scatter.draw)
 
     refresh()
-    sweep.make(left, data, options.out, refresh, every=options.checkpoint_every)
+    sweep.make(left, data, options.out, refresh, every=options.checkpoint_every, keep=options.keep_epochs)
     if hosts.first():
         print(refresh(), made.folder, sep="\n")
 

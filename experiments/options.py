@@ -59,6 +59,14 @@ class Options:
         shown="1 on CPUs, 3 on accelerators",
         type=click.IntRange(1),
     )
+    keep_epochs: tuple[int, ...] = setting(
+        "Epochs after which a run that is made keeps its weights too, such as 0,1,10, for the atlas's slider "
+        "through training; 0 is its start. They change no run and no name.",
+        (),
+        shown="none",
+        default="",
+        type=fields.Epochs(),
+    )
 
     @property
     def arguments(self) -> str:

@@ -251,6 +251,7 @@ def _make(
         made.options.out,
         refresh,
         every=made.options.checkpoint_every,
+        keep=made.options.keep_epochs,
         together=made.options.together,
     )
     if hosts.first():

@@ -9,7 +9,7 @@ import math
 import os
 import pathlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +44,7 @@ def make(
     done: Callable[[], object],
     *,
     every: float = CHECKPOINT_SECONDS,
+    keep: Collection[int] = (),
     together: int | None = None,
 ) -> None:
     """Makes runs in folders of their own under ``out``, in order, and calls ``done`` after each.
@@ -56,6 +57,7 @@ def make(
       out: Folder of all runs.
       done: Called without arguments.
       every: Seconds of work that an interruption may cost.
+      keep: Epochs after which weights are kept too.
       together: At most so many runs are made at once, as one program, where that can be; None for 1 on CPUs and on
         several hosts, and 3 on accelerators.
 
@@ -76,9 +78,10 @@ def make(
             for group in _groups(configs, out, 1 if wait else together):
                 try:
                     if len(group) > 1:
-                        run_together(programs.together(group), out, progress, every=every)
+                        run_together(programs.together(group), out, progress, every=every, keep=keep)
                     else:
-                        run(programs.of(group[0]), group[0].seed, out, progress, every=every, wait=wait)
+                        trainer, seed = programs.of(group[0]), group[0].seed
+                        run(trainer, seed, out, progress, every=every, keep=keep, wait=wait)
                 except Taken:
                     taken.extend(group)
                     continue

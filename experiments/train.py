@@ -33,7 +33,9 @@ def main(options: Options, variant: str, seed: int) -> None:
         _log.info(note)
     trainer = Trainer(config, PlacedData(data))
     with Reporter(1, config.recipe.epochs * trainer.steps_per_epoch) as report:
-        folder = run(trainer, seed, options.out, report, every=options.checkpoint_every)
+        folder = run(
+            trainer, seed, options.out, report, every=options.checkpoint_every, keep=options.keep_epochs
+        )
     if hosts.first():
         print(folder)
 

@@ -92,6 +92,12 @@ def test_weights_are_those_of_the_files(first, tmp_path):
     np.testing.assert_allclose(network.activations()(images)["conv"], expected, atol=1e-4)
 
 
+def test_checkpoints_come_in_the_order_of_training(first):
+    (code,) = (code for code in OTHERS if "CheckpointManager" in code)
+    found = run(code, dict(first))
+    assert list(found["earlier"]) == ["step 1", "step 2"] and found["at"] == "step 10"
+
+
 def test_the_command(tmp_path):
     from PIL import Image
 

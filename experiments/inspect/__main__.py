@@ -60,7 +60,9 @@ def main(
     such regions enlarged), feature_vis.png (what excites each filter of the layer most), top_images.png (the
     nine test pictures that excite each filter of RUN most), table3.md (magnitudes) and topography.md and
     .json (metrics on weights and on responses to the test pictures, as trained,
-    with what chance gives), and prints where. Figures and table are numbered as in the paper.
+    with what chance gives), and prints where. Figures and table are numbered as in the paper. The page has a
+    slider through training where the runs kept weights of the same epochs, as --keep-epochs of the command
+    that made them says.
     """
     out = out or run / "inspect"
     folders = {"run": run} if baseline is None else {"baseline": baseline, "run": run}

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from experiments import data as datasets
 from experiments import nets
@@ -15,32 +14,29 @@ from lgnn_jax.inspect import FeatureVisualisation, atlas
 def write_atlas(
     path: pathlib.Path,
     networks: dict[str, Network],
+    earlier: dict[str, dict[int, Network]],
     pictures: dict[str, dict[str, FeatureVisualisation]],
-    scores: dict[str, dict[str, Any]],
-    arranged: dict[str, dict[str, Any]],
     data: datasets.Dataset,
 ) -> None:
-    """Writes the page; pictures and scores, as trained and arranged, are by network and layer."""
+    """Writes the page.
+
+    Args:
+      path: The file.
+      networks: By title.
+      earlier: By title, and by the number of epochs, ascending, the same network then.
+      pictures: By title and layer.
+      data: The networks' data set.
+    """
     atlas.write_page(
         path,
         [
             atlas.Shown(
                 title,
-                [
-                    atlas.layer(
-                        nets.layer_name(layer),
-                        kernel,
-                        grid,
-                        found.responses[layer],
-                        visualisation=pictures[title].get(layer),
-                        scores=scores[title][layer]["metrics"],
-                        order=found.orders[layer],
-                        arranged_scores=arranged[title][layer]["metrics"],
-                    )
-                    for layer, (grid, kernel) in found.layers.items()
-                ],
+                _layers(found, pictures[title]),
                 class_accuracy=found.class_accuracy,
                 facts=_facts(found),
+                earlier={f"epoch {epoch}": _layers(then, {}) for epoch, then in earlier[title].items()},
+                at=f"epoch {found.config.recipe.epochs}",
             )
             for title, found in networks.items()
         ],
@@ -50,6 +46,22 @@ def write_atlas(
         superclass_of=data.superclasses[1],
         same_units=len(networks) > 1 and len({found.config.seed for found in networks.values()}) == 1,
     )
+
+
+def _layers(found: Network, pictures: Mapping[str, FeatureVisualisation]) -> list[atlas.Layer]:
+    return [
+        atlas.layer(
+            nets.layer_name(layer),
+            kernel,
+            grid,
+            found.responses[layer],
+            visualisation=pictures.get(layer),
+            scores=found.scores[layer]["metrics"],
+            order=found.orders[layer],
+            arranged_scores=found.arranged[layer]["metrics"],
+        )
+        for layer, (grid, kernel) in found.layers.items()
+    ]
 
 
 def _readable(names: Sequence[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -14,17 +15,19 @@ from experiments.inspect.figures import Shown, draw
 from experiments.inspect.networks import (
     PARTS,
     Network,
+    at_epoch,
     check_pair,
+    common_epochs,
     network,
     own_data,
     read_config,
     with_orders,
     with_responses,
+    with_scores,
 )
 from experiments.inspect.pictures import SETTINGS, pictures
 from experiments.inspect.tables import magnitude_table, topography_table
 from experiments.machine.files import write_json, write_text
-from experiments.run.measured import measure
 from experiments.run.progress import Reporter
 
 
@@ -69,32 +72,26 @@ def look(
             for title, config in configs.items()
         }
         shown = _layer(layer, networks)
-    scores: dict[str, Any] = {}
-    arranged: dict[str, Any] = {}
+        epochs = common_epochs(networks.values())
+        earlier = {
+            title: {epoch: at_epoch(found, epoch, loaded) for epoch in epochs}
+            for title, found in networks.items()
+        }
     seen: dict[str, Any] = {}
-    jobs = sum(4 + (len(found.layers) if setting != "none" else 0) for found in networks.values())
+    jobs = sum(
+        4 + 3 * len(epochs) + (len(found.layers) if setting != "none" else 0) for found in networks.values()
+    )
     with Reporter(jobs, jobs * PARTS) as progress:
         for title, found in networks.items():
-            progress.begin(f"{title}: responses", title)
-            networks[title] = with_responses(found, loaded, progress)
-            progress.begin(f"{title}: order", title)
-            networks[title] = with_orders(networks[title], loaded, progress)
-            for of, what, orders in (
-                (scores, "metrics", None),
-                (arranged, "metrics, arranged", networks[title].orders),
-            ):
-                progress.begin(f"{title}: {what}", title)
-                of[title] = measure(
-                    found.layers,
-                    networks[title].responses,
-                    loaded.superclasses[1],
-                    lambda done, total: progress.at(PARTS * done // total, f"layer {done + 1} of {total}"),
-                    orders=orders,
-                )
+            networks[title] = _looked(found, title, loaded, progress)
+            for epoch, then in earlier[title].items():
+                then = dataclasses.replace(then, orders=networks[title].orders)
+                earlier[title][epoch] = _looked(then, f"{title}, epoch {epoch}", loaded, progress)
             seen[title] = {}
             for path in found.layers if setting != "none" else ():
                 progress.begin(f"{title}: pictures of {nets.layer_name(path)}", title)
-                seen[title][path] = pictures(found, path, SETTINGS[setting], progress)
+                seen[title][path] = pictures(found, path, SETTINGS[setting], loaded.test_images, progress)
+    scores = {title: found.scores for title, found in networks.items()}
     write_json(out / "topography.json", scores)
     text = topography_table(networks, loaded, scores)
     write_text(out / "topography.md", text)
@@ -102,8 +99,21 @@ def look(
         write_text(out / "table3.md", magnitude_table(networks))
     of_layer = {title: layers[shown] for title, layers in seen.items() if layers}
     draw(Shown(shown, networks, of_layer), loaded, chosen, out)
-    write_atlas(out / "atlas.html", networks, seen, scores, arranged, loaded)
+    write_atlas(out / "atlas.html", networks, earlier, seen, loaded)
     return text
+
+
+def _looked(found: Network, title: str, data: datasets.Dataset, progress: Reporter) -> Network:
+    """The network with its responses, with orders where it has none yet, and with metrics in both orders."""
+    progress.begin(f"{title}: responses", title)
+    found = with_responses(found, data, progress)
+    if not found.orders:
+        progress.begin(f"{title}: order", title)
+        found = with_orders(found, data, progress)
+    for what, arranged in (("metrics", False), ("metrics, arranged", True)):
+        progress.begin(f"{title}: {what}", title)
+        found = with_scores(found, data, progress, arranged=arranged)
+    return found
 
 
 def _layer(name: str | None, networks: dict[str, Network]) -> str:

@@ -6,7 +6,8 @@ import dataclasses
 import json
 import logging
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -17,9 +18,10 @@ from experiments.errors import check_known
 from experiments.nets import ordering
 from experiments.run import results
 from experiments.run.augment import normalise
+from experiments.run.measured import measure
 from experiments.run.progress import Reporter
 from experiments.run.results import CONFIG, SUMMARY
-from experiments.run.weights import convolutions, load_weights
+from experiments.run.weights import convolutions, kept_epochs, load_weights
 from lgnn_jax import Grid, inspect
 from lgnn_jax.inspect import ResponseStatistics, accumulate
 
@@ -44,6 +46,8 @@ class Network:
     orders: dict[str, np.ndarray] = dataclasses.field(
         default_factory=dict
     )  # By responses to training pictures.
+    scores: dict[str, Any] = dataclasses.field(default_factory=dict)  # As trained, by layer,
+    arranged: dict[str, Any] = dataclasses.field(default_factory=dict)  # and in that order.
 
     @property
     def has_stem(self) -> bool:
@@ -118,20 +122,11 @@ def network(
       ValueError: If a name is that of no layer.
     """
     variables = load_weights(folder)
-    module = nets.build(config.net.name, data.classes, config.net.width)
-    mean, deviation = (np.float32(values) for values in data.statistics())
     layers = convolutions(config, variables["params"])
+    for name in names or ():
+        check_known("layer", name, [nets.layer_name(path) for path in layers])
     if names is not None:
-        for name in names:
-            check_known("layer", name, [nets.layer_name(path) for path in layers])
         layers = {path: layer for path, layer in layers.items() if nets.layer_name(path) in names}
-    seen = inspect.linen(
-        module,
-        variables,
-        layers=layers,
-        preprocess=lambda images: normalise(255 * images, mean, deviation),
-        train=False,
-    )
     summary = results.read(folder)
     correct = results.correct(summary)
     counts = np.bincount(data.test_labels, minlength=data.classes)
@@ -140,9 +135,45 @@ def network(
         config=config,
         digest=summary["params_digest"],
         layers=layers,
-        seen=seen,
+        seen=_seen(config, data, variables, layers),
         accuracy=float(correct.mean()),
         class_accuracy=np.bincount(data.test_labels, correct, data.classes) / counts,
+    )
+
+
+def at_epoch(found: Network, epoch: int, data: datasets.Dataset) -> Network:
+    """The same layers after an epoch of which weights are kept, in the orders of the run's end.
+
+    Its accuracy is still that of the end.
+    """
+    variables = load_weights(found.folder, epoch=epoch)
+    layers = convolutions(found.config, variables["params"])
+    layers = {path: layers[path] for path in found.layers}
+    return dataclasses.replace(
+        found,
+        layers=layers,
+        seen=_seen(found.config, data, variables, layers),
+        responses={},
+        scores={},
+        arranged={},
+    )
+
+
+def common_epochs(networks: Iterable[Network]) -> list[int]:
+    """Epochs after which all of these runs keep their weights, ascending."""
+    kept = [set(kept_epochs(found.folder)) for found in networks]
+    return sorted(set.intersection(*kept))
+
+
+def _seen(config: Run, data: datasets.Dataset, variables: Any, layers: Iterable[str]) -> inspect.Network:
+    """The network as it takes test pictures."""
+    mean, deviation = (np.float32(values) for values in data.statistics())
+    return inspect.linen(
+        nets.build(config.net.name, data.classes, config.net.width),
+        variables,
+        layers=list(layers),
+        preprocess=lambda images: normalise(255 * images, mean, deviation),
+        train=False,
     )
 
 
@@ -168,3 +199,15 @@ def with_orders(found: Network, data: datasets.Dataset, progress: Reporter) -> N
         progress=lambda done, total: progress.at(PARTS * done // total, "training pictures, then layers"),
     )
     return dataclasses.replace(found, orders=orders)
+
+
+def with_scores(found: Network, data: datasets.Dataset, progress: Reporter, *, arranged: bool) -> Network:
+    """The same with every metric of its layers, as trained or in their orders."""
+    scores = measure(
+        found.layers,
+        found.responses,
+        data.superclasses[1],
+        lambda done, total: progress.at(PARTS * done // total, f"layer {done + 1} of {total}"),
+        orders=found.orders if arranged else None,
+    )
+    return dataclasses.replace(found, **{"arranged" if arranged else "scores": scores})

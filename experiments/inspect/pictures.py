@@ -15,18 +15,32 @@ from experiments.run.progress import Reporter
 from lgnn_jax.inspect import LUCID, SMALL, FeatureVisualisation, Setting, visualise
 
 SETTINGS = {"small": SMALL, "lucid": LUCID}
-_FORMAT = 1  # Raised when the same setting gives other pictures.
+_EXCITING = 2000  # Test images among which one is looked for that excites a filter.
+_FORMAT = 2  # Raised when the same setting gives other pictures.
 
 
-def pictures(found: Network, layer: str, setting: Setting, progress: Reporter) -> FeatureVisualisation:
-    """What excites each filter of a layer most, in steps of 1/255; read from the run's folder if it is there."""
+def pictures(
+    found: Network, layer: str, setting: Setting, images: np.ndarray, progress: Reporter
+) -> FeatureVisualisation:
+    """What excites each filter of a layer most, in steps of 1/255; read from the run's folder if it is there.
+
+    Args:
+      found: The run.
+      layer: The layer's path.
+      setting: How they are made.
+      images: Its test images; a filter that noise leaves shut begins at the one of them that excites it most.
+      progress: Shows how far it is.
+    """
     file = _file(found, layer, setting)
     if not file.exists():
+        spread = np.linspace(0, len(images) - 1, min(len(images), _EXCITING)).astype(int)
         made = visualise(
             found.seen.activations([layer]),
             layer,
             key=jax.random.key(0),
             setting=setting,
+            shape=images.shape[1:],
+            images=images[spread],
             progress=lambda done, total: progress.at(
                 PARTS * done // total, f"{layer_name(layer)}: {done} of {total} steps"
             ),

@@ -6,6 +6,8 @@ import contextlib
 import dataclasses
 import pathlib
 import signal
+from collections.abc import Collection, Sequence
+from typing import Any
 
 from experiments.config import Run
 from experiments.errors import FailedRun, Stopped, Taken
@@ -19,7 +21,7 @@ from experiments.run.claim import claim
 from experiments.run.log import Log
 from experiments.run.progress import Reporter
 from experiments.run.running import Running
-from experiments.run.step import Trainer
+from experiments.run.step import Trainer, TrainState
 from experiments.run.summary import summarise
 from experiments.run.together import Together
 from experiments.run.weights import save_weights
@@ -34,6 +36,7 @@ def run(
     report: Reporter,
     *,
     every: float = CHECKPOINT_SECONDS,
+    keep: Collection[int] = (),
     wait: bool = True,
 ) -> pathlib.Path:
     """Makes the trainer's run with ``seed`` in a folder of its own under ``out``, and returns that folder.
@@ -51,6 +54,8 @@ def run(
       out: Folder of all runs.
       report: Shows how far it is.
       every: Seconds of work that an interruption may cost.
+      keep: Epochs after which its weights are kept too, in ``epochs``; 0 is its start. The last one's are
+        ``weights``.
       wait: Whether to wait for another process that makes this run.
 
     Raises:
@@ -65,14 +70,19 @@ def run(
     if not _finished(folder, config):
         with claim(folder, wait=wait, say=report.say):
             if not _finished(folder, config):  # Somebody else may have finished it meanwhile.
-                _make(Alone(trainer, config), out, report, every)
+                _make(Alone(trainer, config), out, report, every, keep)
                 return folder
     report.skip(config.name, config.recipe.epochs * trainer.steps_per_epoch)
     return folder
 
 
 def run_together(
-    program: Together, out: pathlib.Path, report: Reporter, *, every: float = CHECKPOINT_SECONDS
+    program: Together,
+    out: pathlib.Path,
+    report: Reporter,
+    *,
+    every: float = CHECKPOINT_SECONDS,
+    keep: Collection[int] = (),
 ) -> list[pathlib.Path]:
     """Makes the program's runs in folders of their own under ``out``, as :func:`run` does.
 
@@ -85,6 +95,7 @@ def run_together(
       out: Folder of all runs.
       report: Shows how far they are.
       every: Seconds of work that an interruption may cost.
+      keep: Epochs after which their weights are kept too, as by :func:`run`.
 
     Returns:
       The folders of those that are finished.
@@ -106,7 +117,7 @@ def run_together(
             held.enter_context(claim(out / config.name, wait=False, say=report.say))
             if _finished(out / config.name, config):
                 raise Taken(f"another process has finished {config.name}")
-        return _make(program, out, report, every)
+        return _make(program, out, report, every, keep)
 
 
 def _finished(folder: pathlib.Path, config: Run) -> bool:
@@ -117,7 +128,7 @@ def _finished(folder: pathlib.Path, config: Run) -> bool:
 
 
 def _make(
-    program: Alone | Together, out: pathlib.Path, report: Reporter, every: float
+    program: Alone | Together, out: pathlib.Path, report: Reporter, every: float, keep: Collection[int]
 ) -> list[pathlib.Path]:
     """Makes runs, or what is left of them, in folders that are held; the folders of those that are finished."""
     program.placed.check_tested()
@@ -145,13 +156,15 @@ def _make(
         with contextlib.ExitStack() as logging:
             logs = [logging.enter_context(Log(folder, running.epochs_logged)) for folder in folders]
             for epoch in range(running.epochs_logged, configs[0].recipe.epochs):
+                if epoch in keep and running.begins(epoch):
+                    _keep(running, folders, epoch)
                 lines = running.epoch(epoch)
                 for log, line in zip(logs, lines, strict=True):
                     log.write(line)
         seconds, states = running.seconds(), running.states_apart()
         made = [place for place in range(len(configs)) if place not in running.failed]
         for place in made if hosts.first() else ():
-            variables = {"params": states[place].params, "batch_stats": states[place].batch_stats}
+            variables = _variables(states[place])
             save_weights(folders[place], variables)
             tested = running.correct[place], lines[place]
             summary = summarise(configs[place], variables, program.placed, *tested, seconds)
@@ -168,3 +181,15 @@ def _make(
     if running.failed:
         raise FailedRun(" ".join(running.failed.values()))
     return [folders[place] for place in made]
+
+
+def _keep(running: Running, folders: Sequence[pathlib.Path], epoch: int) -> None:
+    """Keeps the runs' weights as they are after so many epochs."""
+    for place, state in enumerate(running.states_apart()):
+        if hosts.first() and place not in running.failed:
+            save_weights(folders[place], _variables(state), epoch=epoch)
+
+
+def _variables(state: TrainState) -> dict[str, Any]:
+    """Parameters and running statistics."""
+    return {"params": state.params, "batch_stats": state.batch_stats}

@@ -80,6 +80,10 @@ class Running:
         """How many lines of the log there are to keep; one that may be missing is written anew."""
         return max(self._done - 1, 0) // self._steps
 
+    def begins(self, epoch: int) -> bool:
+        """Whether no step of an epoch is done, and all of those before it."""
+        return self._done == epoch * self._steps
+
     def seconds(self) -> float:
         """What the runs have taken until now, interruptions not counted."""
         return self._earlier + time.monotonic() - self._started

@@ -54,7 +54,8 @@ def _parser() -> argparse.ArgumentParser:
         "load",
         metavar="PACKAGE.MODULE:LOAD",
         help="a function that returns the network, or two, of lgnn_jax.inspect.linen, nnx, equinox, haiku, "
-        "function or arrays, with weights; class k is logit k",
+        "function or arrays, with weights; class k is logit k. For a slider through training it returns a dict "
+        'of such by step, the last one last: {"epoch 1": network, "epoch 10": network}',
     )
     add(
         "--images",
@@ -130,7 +131,7 @@ def _write(options: Any) -> None:
     check_folder(options.out)
     with Line() as line:
         line(f"loading {options.load}", 0, 1)
-        networks = _loaded(options.load)
+        *earlier, (at, networks) = _steps(_loaded(options.load))
         sized = {"size": options.size, "channels": options.channels, "most": options.most}
         given = read(options.images, **sized, progress=lambda *at: line("reading images", *at))
         fit = None
@@ -154,6 +155,8 @@ def _write(options: Any) -> None:
             threshold=options.threshold,
             title=options.title,
             same_units=options.same_units,
+            earlier=dict(earlier),
+            at=at,
             progress=line,
         )
 
@@ -166,7 +169,7 @@ def _loaded(name: str) -> Any:
     sys.path.insert(0, "")  # Modules of this folder, also where the command was not started by python -m.
     try:
         found = getattr(importlib.import_module(module), attribute)
-        found = found if isinstance(found, Network | list | tuple) else found()
+        found = found if isinstance(found, Network | list | tuple | dict) else found()
     except ModuleNotFoundError as error:
         raise ValueError(f"{name!r} cannot be imported: {error}.") from error
     except AttributeError as error:
@@ -176,6 +179,15 @@ def _loaded(name: str) -> Any:
             f"{name!r} raised {type(error).__name__}: {error} (--traceback shows where)"
         ) from error
     return found
+
+
+def _steps(found: Any) -> list[tuple[str, Any]]:
+    """What is loaded by step of training, the last one last."""
+    if not isinstance(found, dict):
+        return [("the end", found)]
+    if not found:
+        raise ValueError("A dict of networks must have one step of training or more, got none.")
+    return [(str(step), networks) for step, networks in found.items()]
 
 
 def _superclasses(path: str | None, classes: list[str]) -> tuple[list[str], list[int]]:

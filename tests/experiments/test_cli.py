@@ -17,7 +17,7 @@ from experiments.machine import hosts
 ROOT = pathlib.Path(__file__).parents[2]
 SHARED = ("net", "data", "split", "test-split", "data-dir", "download", "width", "epochs", "batch", "lr")
 SHARED += ("weight-decay", "optimizer", "boundary", "grids", "sync-bn", "precision", "out", "help")
-SHARED += ("checkpoint-every", "coordinator", "hosts", "host")
+SHARED += ("checkpoint-every", "keep-epochs", "coordinator", "hosts", "host")
 SHARED += tuple(key.replace("_", "-") for key in methods.options())
 OWN = {train: ("variant", "seed"), reproduce: ("variants", "seeds", "together")}
 # A network that is compiled in seconds, on a set that is read in no time.
@@ -55,6 +55,7 @@ WRONG = [
     (["--width", "0"], "width must be positive"),
     (["--lr", "nan"], "lr must be positive"),
     (["--weight-decay", "-1"], "weight_decay must be at least 0"),
+    (["--keep-epochs", "1,end"], "'1,end' is not of the form 0,1,10"),
     (["--epochs", "0"], "epochs must be at least 1, got 0"),
     (["--epochs", "ten"], "'--epochs': 'ten' is not a valid integer"),
     (["--data", "no_such_set", "--data-dir", "{}"], "'no_such_set' is not prepared in '{}'"),

@@ -163,6 +163,16 @@ def visualise(
     return FeatureVisualisation(layer, chosen, shown, values, start, dead)
 
 
+def _adam(setting: Setting) -> optax.GradientTransformation:
+    rate: Any = setting.learning_rate
+    if setting.hold < 1:
+        held = round(setting.hold * setting.steps)
+        rate = optax.linear_schedule(
+            setting.learning_rate, 0.0, setting.steps - held, transition_begin=held
+        )
+    return optax.adam(rate, setting.b1, setting.b2, eps=_EPSILON)
+
+
 def _above(values: np.ndarray, start: np.ndarray) -> np.ndarray:
     """Which values are above others by more than float32's rounding."""
     return values - start > _ROUNDING * np.maximum(np.abs(values), np.abs(start))
@@ -182,7 +192,7 @@ class _Program:
 
     def __init__(self, network: Network, setting: Setting, objective: str, batch: int):
         self._network, self._setting, self._batch = network, setting, batch
-        shape, adam = network.shape, optax.adam(setting.learning_rate, eps=_EPSILON)
+        shape, adam = network.shape, _adam(setting)
         counts, plain = jnp.asarray(network.counts), jnp.asarray(network.plain)
         # The steps see canvases; what is reported is of the images as they are.
         on_canvas, self._arrays = network.hoisted(sizes_of(setting, shape[:2]).canvas, batch)

@@ -19,6 +19,10 @@ class Setting:
     Args:
       steps: Steps of Adam, positive.
       learning_rate: Adam's, positive.
+      hold: From 0 to 1, the share of the steps after which the learning rate falls, linearly, to 0; 1 for never.
+      b1: Adam's decay of the gradient's mean, from 0 to below 1.
+      b2: Adam's decay of the mean of its square, from 0 to below 1. The nearer to 0, the less a step depends on
+        what was drawn for earlier ones.
       decorrelate: Whether the spectrum is of decorrelated colours, which needs three channels; images of
         one channel are made without.
       pad: Pixels of grey on every side, at least 0.
@@ -38,6 +42,9 @@ class Setting:
 
     steps: int = 512
     learning_rate: float = 0.05
+    hold: float = 1.0
+    b1: float = 0.9
+    b2: float = 0.999
     decorrelate: bool = True
     pad: int = 12
     jitter: int = 8
@@ -55,6 +62,12 @@ class Setting:
         rate = finite_numbers("learning_rate", (self.learning_rate,))[0]
         if rate <= 0:
             raise ValueError(f"learning_rate must be positive, got {rate:g}.")
+        for name, high in (("hold", 1.0), ("b1", 1 - 2**-24), ("b2", 1 - 2**-24)):
+            value = finite_numbers(name, (getattr(self, name),))[0]
+            if not 0 <= value <= high:
+                raise ValueError(
+                    f"{name} must be from 0 to {'1' if high == 1 else 'below 1'}, got {value:g}."
+                )
         for name in ("scales", "angles"):
             object.__setattr__(self, name, finite_numbers(name, getattr(self, name)))
         if min(self.scales) <= 0:
@@ -66,7 +79,7 @@ class Setting:
 
 
 LUCID = Setting()
-# For images of about 32 pixels: a crop that keeps the size, and a quarter of the steps at twice the rate.
+# For images of about 32 pixels: a crop that keeps the size, and steps that soon forget those before.
 SMALL = Setting(
     steps=128,
     learning_rate=0.1,

@@ -107,13 +107,20 @@ def quantised(values: np.ndarray) -> dict[str, Any]:
     return packed(code, scale=scale, offset=offset)
 
 
-def sheet(images: np.ndarray) -> dict[str, Any]:
-    """Images ``(count, height, width, 3)`` of bytes in rows on one WebP."""
-    count, height, width, _ = images.shape
-    side = _SIDE if count <= _MANY else _SMALLER
+def kept_as(count: int, height: int, width: int) -> tuple[int, int, int]:
+    """Height, width and quality that so many images of a size have on a sheet."""
+    side, quality = (_SIDE, 80) if count <= _MANY else (_SMALLER, 70)
     if max(height, width) > side:
         shrink = side / max(height, width)
         height, width = max(1, round(height * shrink)), max(1, round(width * shrink))
+    return height, width, quality
+
+
+def sheet(images: np.ndarray) -> dict[str, Any]:
+    """Images ``(count, height, width, 3)`` of bytes in rows on one WebP."""
+    count, *given, _ = images.shape
+    height, width, quality = kept_as(count, *given)
+    if [height, width] != given:
         size, box = (width, height), Image.Resampling.BOX
         images = np.stack([np.asarray(Image.fromarray(x).resize(size, box)) for x in images])
     columns = math.ceil(math.sqrt(count * height / width))
@@ -126,8 +133,6 @@ def sheet(images: np.ndarray) -> dict[str, Any]:
     if max(canvas.shape) > _WEBP:
         raise ValueError(f"{count} images of {height}x{width} do not fit one sheet of the page.")
     file = io.BytesIO()
-    Image.fromarray(canvas).save(
-        file, "WEBP", lossless=max(height, width) < _SMALL, quality=80 if count <= _MANY else 70
-    )
+    Image.fromarray(canvas).save(file, "WEBP", lossless=max(height, width) < _SMALL, quality=quality)
     data = base64.b64encode(file.getvalue()).decode()
     return {"count": count, "columns": columns, "height": height, "width": width, "data": data}

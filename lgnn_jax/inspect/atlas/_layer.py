@@ -14,6 +14,7 @@ from lgnn_jax.inspect.atlas._encoding import (
     as_bytes,
     by_column,
     counted,
+    kept_as,
     likeness,
     packed,
     quantised,
@@ -52,7 +53,6 @@ def layer_block(
     tops = shown.top_images
     missing = np.flatnonzero(np.isin(tops, used, invert=True).any(0))
     tops = tops[:, : int(missing[0]) if len(missing) else None]
-    own = shown.images
     return {
         "correlations": likeness(shown.correlations),
         "cosines": None if shown.cosines is None else likeness(shown.cosines),
@@ -72,11 +72,20 @@ def layer_block(
         "top_images": counted(np.searchsorted(used, tops)),
         "dead": np.flatnonzero(shown.dead).tolist(),
         "constant": np.flatnonzero(statistics.constant).tolist(),
-        "pictures": sheet(images[shown.top_images[:, 0]] if own is None else as_bytes(own))
-        | {"source": shown.source},
+        "pictures": _pictures(shown, len(used), images) | {"source": shown.source},
         "scores": shown.scores,
         "arranged_scores": shown.arranged_scores,
     }
+
+
+def _pictures(shown: Layer, used: int, images: np.ndarray) -> dict[str, Any]:
+    """An image a unit, but none where those that activate units most are as good on the sheet of all images."""
+    if shown.images is not None:
+        return sheet(as_bytes(shown.images))
+    size = images.shape[1:3]
+    if kept_as(shown.grid.units, *size) == kept_as(used, *size):
+        return {}
+    return sheet(images[shown.top_images[:, 0]])
 
 
 def _best(of: str, t: np.ndarray) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from lgnn_jax.inspect._feature_vis import FeatureVisualisation, Setting
 from lgnn_jax.inspect._feature_vis import visualise as visualised
 from lgnn_jax.inspect._feature_vis._network import Network as check_canvas
 from lgnn_jax.inspect._measure import measure_both
-from lgnn_jax.inspect._network._network import Layer, Network, as_shown
+from lgnn_jax.inspect._network._network import Layer, Network, Reader, as_shown
 from lgnn_jax.inspect._regions import per_class_accuracy
 from lgnn_jax.inspect._split import halves
 from lgnn_jax.inspect._statistics import ResponseStatistics
@@ -231,16 +231,17 @@ class _Work:
         """A network as the page shows it."""
         orders = self._orders(look, report) if self.arranged else {}
         earlier = {step: self.plain._looked(each, orders, report)[0] for step, each in before.items()}
-        layers, predicted = self._looked(look, orders, report)
+        layers, reader = self._looked(look, orders, report)
+        predicted = reader.predicted(len(self.labels)) if reader.outputs == self.classes else None
         right = None if predicted is None else per_class_accuracy(predicted, self.labels, self.classes)
         if predicted is not None:
             report.notes += _on_order(look.title, predicted, self.labels, self.classes)
-        return Shown(look.title, layers, right, self._facts(look, predicted), earlier, at)
+        return Shown(look.title, layers, right, self._facts(look, predicted, reader.outputs), earlier, at)
 
     def _looked(
         self, look: _Look, orders: Mapping[str, np.ndarray], report: _Report
-    ) -> tuple[list[atlas.Layer], np.ndarray | None]:
-        """The layers of a network, and the classes that it says, where it does."""
+    ) -> tuple[list[atlas.Layer], Reader]:
+        """The layers of a network, and what has read them."""
         reader = look.network.reader(self.images)
         statistics = accumulate(
             reader,
@@ -252,8 +253,7 @@ class _Work:
             progress=report.part(f"{look.title}: images", 1),
         )
         layers = [self._layer(x, look, statistics[x.path], orders.get(x.path), report) for x in look.layers]
-        predicted = reader.predicted(len(self.labels)) if reader.outputs == self.classes else None
-        return layers, predicted
+        return layers, reader
 
     def _orders(self, look: _Look, report: _Report) -> dict[str, np.ndarray]:
         """An order for every layer."""
@@ -306,23 +306,28 @@ class _Work:
         """What activates the layer's units most, where that was asked for."""
         if self.visualise is None:
             return None
+        # Spread over all, as images may be sorted by class.
+        exciting = np.linspace(0, len(self.scored) - 1, min(len(self.scored), _EXCITING)).astype(int)
         return visualised(
             look.network.activations([x.path]),
             x.path,
             key=self.key,
             setting=self.visualise,
             shape=_shape(self.images),
-            images=self.images[self.scored[:_EXCITING]],
+            images=self.images[self.scored[exciting]],
             progress=report.part(f"{look.title}: visualisation of {x.path}", _VISUALISED),
         )
 
-    def _facts(self, look: _Look, predicted: np.ndarray | None) -> dict[str, str]:
-        """What a reader should know of a network."""
+    def _facts(self, look: _Look, predicted: np.ndarray | None, outputs: int) -> dict[str, str]:
+        """What a reader should know of a network, which gives so many logits."""
         facts = {"images": str(len(self.labels))}
         if self.arranged:
             facts["images"] += f", and {len(self.fit[1])} others to arrange by"
         if predicted is not None:
             facts["accuracy"] = f"{np.mean(predicted == self.labels):.1%} of these images"
+        else:
+            logits = f"{outputs} logits for {self.classes} classes" if outputs else "no logits"
+            facts["accuracy"] = f"not known: the network gives {logits}"
         left_out = look.network.left_out(self.images)
         if left_out:
             facts["layers left out"] = ", ".join(f"{name} ({why})" for name, why in left_out.items())

@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import pathlib
 import shutil
 import sys
+import types
 
 import jax
 import numpy as np
@@ -15,12 +17,15 @@ from experiments.data import Dataset
 from experiments.data.arrays import write_arrays
 from experiments.inspect.__main__ import main
 from experiments.inspect.networks import read_config
-from experiments.inspect.pictures import SETTINGS
+from experiments.inspect.pictures import SETTINGS, pictures
 from experiments.nets import vgg
 from experiments.run import weights as weights_module
+from experiments.run.weights import convolutions as layers_of
 from experiments.run.weights import load_weights, save_weights
+from lgnn_jax import inspect, topography
 from lgnn_jax.inspect import SMALL, FeatureVisualisation, visualise
 from tests.experiments.conftest import WHOLE_TOO
+from tests.lgnn_jax.inspect.test_atlas import blocks
 
 
 def command(arguments, monkeypatch, capsys, called=main):
@@ -94,6 +99,24 @@ def test_one_run_alone_with_pictures_that_are_made_once(finished, tmp_path, monk
     assert sorted((constant / "pictures").iterdir()) == kept
 
 
+def test_a_filter_that_noise_leaves_shut_begins_at_a_test_image(tmp_path):
+    """The last one, which is the only bright one."""
+    seen = inspect.function(
+        lambda _, x: {"conv_0/kernel": jax.nn.relu(x.mean((1, 2))[:, :2] - np.array([[0.0, 0.9]]))}, {}
+    )
+    images = np.full((2500, 8, 8, 3), 20, np.uint8)
+    images[-1] = 250
+    setting = dataclasses.replace(SMALL, steps=4)
+    found = pictures(
+        types.SimpleNamespace(folder=tmp_path, digest="a", seen=seen),
+        "conv_0/kernel",
+        setting,
+        images,
+        types.SimpleNamespace(at=lambda *_: None),
+    )
+    assert found.dead.tolist() == [False, False] and found.images[1].mean() > 0.9
+
+
 @pytest.mark.parametrize(
     "options, words",
     [
@@ -161,6 +184,47 @@ def test_the_smallest_set_that_trains_can_be_inspected(single, tmp_path, monkeyp
     assert code == 0, errors
     assert "Superclasses: insect, mammal." in (tmp_path / "seen/topography.md").read_text()
     assert (tmp_path / "seen/atlas.html").exists() and (tmp_path / "seen/top_images.png").exists()
+
+
+def test_epochs_that_both_runs_keep_are_a_slider(shallow, tmp_path, monkeypatch, capsys):
+    """In the order of training, not of their names."""
+    folder = write_arrays(noise((2, 2, 2)), tmp_path / "noise")
+    options = [
+        "--width",
+        0.0625,
+        "--epochs",
+        11,
+        "--batch",
+        8,
+        "--data",
+        f"npy:{folder}",
+        "--out",
+        tmp_path,
+    ]
+    code, lines, errors = command([*options, "--keep-epochs", "10,0,2"], monkeypatch, capsys, train.main)
+    assert code == 0, errors
+    run = pathlib.Path(lines[-1])
+    baseline = shutil.copytree(run, tmp_path / "baseline")
+    config = json.loads((run / "config.json").read_text()) | {"variant": "baseline"}
+    (baseline / "config.json").write_text(json.dumps(config))
+    (baseline / "epochs/0").rename(baseline / "epochs/3")
+    options = [run, baseline, "--pictures", "none", "--data", f"npy:{folder}", "--layers", "conv_1"]
+    code, _, errors = command([*options, "--out", tmp_path / "seen"], monkeypatch, capsys)
+    assert code == 0, errors
+    found = blocks(tmp_path / "seen/atlas.html")
+    assert found["atlas"]["steps"] == ["epoch 2", "epoch 10", "epoch 11"]
+    for step, epoch in enumerate((2, 10, None)):
+        block = found["layer-1-0" + ("" if epoch is None else f"-{step}")]
+        grid, kernel = layers_of(read_config(run), load_weights(run, epoch=epoch)["params"])[
+            "conv_1/kernel"
+        ]
+        wanted = topography.neighbour_cosine(topography.cosines(kernel), grid)
+        shown = block["scores"]["weights: neighbour cosine"]["value"]
+        assert shown == pytest.approx(wanted.value, abs=1e-5)
+        assert block["order"] == found["layer-1-0"]["order"]
+    shutil.rmtree(run / "epochs/2/weights/d")
+    code, _, errors = command(options, monkeypatch, capsys)
+    assert code == 2 and "epochs/2' away to do without them" in errors[-1]
 
 
 @pytest.mark.parametrize(

@@ -270,10 +270,12 @@ def test_runs_that_another_process_makes_come_last_and_alone(monkeypatch, tmp_pa
     configs = runs("baseline", "constant", **FEW)
     made = []
     monkeypatch.setattr(sweep, "Trainer", lambda config, placed: types.SimpleNamespace(config=config))
-    monkeypatch.setattr(sweep, "run", lambda trainer, seed, *_, wait, **__: made.append((seed, wait)))
+    monkeypatch.setattr(
+        sweep, "run", lambda trainer, seed, *_, wait, keep, **__: made.append((seed, wait, keep))
+    )
     with claim(tmp_path / configs[1].name, wait=False, say=print):
-        sweep.make(configs, datasets.load("digits"), tmp_path, lambda: None, together=2)
-    assert made == [(0, True), (1, True)]
+        sweep.make(configs, datasets.load("digits"), tmp_path, lambda: None, together=2, keep=(0, 1))
+    assert made == [(0, True, (0, 1)), (1, True, (0, 1))]
 
 
 def test_what_cannot_be_made_together_is_refused():

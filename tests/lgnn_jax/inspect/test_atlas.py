@@ -547,7 +547,7 @@ def test_a_class_and_the_difference_of_two(browser):
     pick(browser, "layer", "second")
     pick(browser, "cells", "colours")
     choose(browser, "group", NAMES[1])
-    choose(browser, "other", "nothing")
+    choose(browser, "other", "– no other")
     one = pixels(browser)
     assert NAMES[1] in all_of(browser, "#shown")[0].text
     assert "25 % of its test images are recognised" in all_of(browser, "#panel")[0].text
@@ -571,7 +571,7 @@ def test_regions_are_named_where_several_things_are_outlined(browser):
     pick(browser, "layer", "second")
     assert names()
     choose(browser, "group", NAMES[1])
-    choose(browser, "other", "nothing")
+    choose(browser, "other", "– no other")
     assert not names()
     choose(browser, "other", "all images")
     assert not names()
@@ -681,6 +681,9 @@ def test_one_control_lays_all_filters_out_in_the_other_order(both_orders):
     pick(browser, "layer", "first")  # Without another order.
     assert cells_of(browser, 0) == list(range(8))
     assert "no other order" in all_of(browser, ".network")[0].text
+    assert re.search(
+        "How alike neighbours respond, on average: .* unrelated", all_of(browser, ".network")[0].text
+    )
 
 
 def test_a_filter_that_is_kept_stays_so_in_the_other_order(both_orders):
@@ -752,6 +755,8 @@ def test_a_slider_goes_through_training(over_training):
         assert ("0.90, more than" if step == "epoch 50" else "0.40, more than") in all_of(
             browser, "#metrics"
         )[0].text
+        facts = all_of(browser, ".network .facts")[0].text
+        assert facts == ("" if step == "epoch 50" else "At epoch 50: ") + "test accuracy 58 %"
         slider.send_keys(Keys.ARROW_LEFT)
     assert len(set(shown)) == 3
     course = all_of(browser, "#metrics [aria-label='order over training']")
@@ -830,6 +835,47 @@ def test_the_script_reads_what_wide_layers_keep(driver, tmp_path, monkeypatch):
     np.testing.assert_allclose(found[order[5, :5]], shown.correlations[5, order[5, :5]], atol=0.01)
     assert "the 5 most alike are kept" in all_of(driver, "#scale")[0].text
     assert driver.get_log("browser") == []
+
+
+def test_images_are_kept_once(driver, tmp_path):
+    """The one that activates a unit most is also among all images."""
+    images = np.repeat(np.random.default_rng(3).random((30, 1, 1, 3), np.float32), 20, 1).repeat(20, 2)
+    kernel = np.random.default_rng(4).standard_normal((3, 12))
+    found = accumulate(
+        lambda x: {"dense": x.mean((1, 2)) @ kernel}, images, np.arange(30) % 3, classes=3, top=4
+    )["dense"]
+    page = tmp_path / "once.html"
+    shown = atlas.Shown("one", [atlas.layer("dense", None, GRIDS["second"], found)])
+    atlas.write_page(page, [shown], images=images, class_names=NAMES)
+    assert blocks(page)["layer-0-0"]["pictures"] == {"source": "images"}
+    sized(driver, 1280, 800)
+    driver.get(page.as_uri())
+    pick(driver, "cells", "images")
+    for unit in (0, 7):
+        wanted = 255 * images[found.top_images[unit, 0], 0, 0]
+        for _ in range(100):  # Until the sheet is decoded.
+            painted(driver)
+            red, green, blue, _ = script(driver, PIXEL, 0, unit)
+            if np.abs(np.subtract((red, green, blue), wanted)).max() < 12:
+                break
+        else:
+            raise AssertionError((unit, wanted, (red, green, blue)))
+    assert driver.get_log("browser") == []
+
+
+def test_a_wide_layer_takes_so_many_bytes_a_unit(tmp_path):
+    """Beside means, a byte a class and unit: what is most alike, what is preferred, and no image twice."""
+    units, classes = 1600, 5
+    draw = np.random.default_rng(0)
+    images = draw.integers(0, 256, (1700, 32, 32, 3), np.uint8)
+    found = accumulate(
+        lambda x: {"wide": x}, draw.random((1700, units)), np.arange(1700) % classes, classes=classes, top=9
+    )["wide"]
+    shown = atlas.layer("wide", draw.random((1, 1, 4, units)), Grid((40, 40)), found)
+    block = _layer.layer_block(shown, [], 5.0, np.arange(1700), images)
+    assert len(json.dumps(block)) < 600 * units
+    kept = _encoding.sheet(images[:units])
+    assert (kept["height"], kept["width"]) == _encoding.kept_as(units, 32, 32)[:2]
 
 
 PIXEL = """

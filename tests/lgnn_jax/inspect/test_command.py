@@ -1,5 +1,6 @@
 """The command: from a function that loads a network, and a folder of images, to the page."""
 
+import importlib
 import io
 import json
 import re
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lgnn_jax import Grid, topography
 from lgnn_jax.inspect import __main__ as command
 from lgnn_jax.inspect import _folder as folder
 from lgnn_jax.inspect._progress import Line
@@ -27,6 +29,19 @@ def load():
 
 def two():
     return load(), load()
+
+def run():
+    steps = {}
+    for epoch in (2, 10, 11):
+        variables = NET.init(jax.random.key(epoch), np.zeros((1, 8, 8, 3)))
+        steps[f"epoch {epoch}"] = inspect.linen(NET, variables)
+    return steps
+
+def none():
+    return {}
+
+def mixed():
+    return {"epoch 1": load(), "epoch 2": 3}
 
 def broken():
     raise KeyError("weights")
@@ -80,9 +95,24 @@ def test_one_command(place, tmp_path):
     assert dict(about["networks"][0]["facts"])["images"] == "12"
 
 
+def test_networks_by_step_of_training_are_a_slider(place, tmp_path):
+    given = f"{place}:run --images folder:images --size 8 --permutations 20 --no-arrange".split()
+    assert command.main(given) == 0
+    found = blocks(tmp_path / "atlas.html")
+    assert found["atlas"]["steps"] == ["epoch 2", "epoch 10", "epoch 11"]
+    networks = importlib.import_module(place).run()
+    for at, (step, network) in zip(("-0", "-1", ""), networks.items(), strict=True):
+        kernel = network.layers(np.zeros((1, 8, 8, 3), np.float32))[0].kernel
+        wanted = topography.neighbour_cosine(topography.cosines(kernel), Grid((4, 2))).value
+        shown = found[f"layer-0-0{at}"]["scores"]["weights: neighbour cosine"]["value"]
+        assert shown == pytest.approx(wanted, abs=1e-5), step
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
+        ("{}:none --size 8", "A dict of networks must have one step of training or more, got none."),
+        ("{}:mixed --size 8", "networks must be one or two of inspect.linen"),
         ("nothing", "Wanted PACKAGE.MODULE:LOAD such as mine.networks:load, got 'nothing'."),
         (
             "nowhere_at_all:load",

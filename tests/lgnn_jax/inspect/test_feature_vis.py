@@ -463,3 +463,18 @@ def test_an_objective_that_is_not_finite_says_which_and_when(limit, message):
 
     with pytest.raises(ValueError, match=f"unit 0 of 'maps' is NaN or infinite {message}"):
         visualise(responses, "maps", [0], key=KEY, setting=STILL, shape=(4, 4, 3))
+
+
+def test_steps_are_held_and_fall_and_forget_as_the_setting_says():
+    """Of a constant gradient, without memory, Adam's steps are the rate."""
+    adam = _optimisation._adam(Setting(steps=10, learning_rate=0.5, hold=0.5, b1=0, b2=0))
+    state, taken = adam.init(jnp.zeros(())), []
+    for _ in range(10):
+        update, state = adam.update(jnp.float32(3), state)
+        taken.append(-float(update))
+    np.testing.assert_allclose(taken, [0.5] * 5 + [0.5, 0.4, 0.3, 0.2, 0.1], rtol=1e-6)
+    adam = _optimisation._adam(Setting(learning_rate=0.5, b1=0.5, b2=0.75))
+    _, state = adam.update(jnp.float32(3), adam.init(jnp.zeros(())))
+    update, _ = adam.update(jnp.float32(-1), state)
+    mean, square = (0.5 * 3 * 0.5 - 0.5) / 0.75, (0.75 * 0.25 * 9 + 0.25) / (1 - 0.75**2)
+    np.testing.assert_allclose(update, -0.5 * mean / np.sqrt(square), rtol=1e-5)

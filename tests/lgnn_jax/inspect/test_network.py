@@ -286,6 +286,7 @@ def test_one_call_writes_the_page(case, tmp_path):
     assert [layer["name"] for layer in found["atlas"]["layers"]] == list(case.expected)
     if case.logits is None:
         assert about["class_accuracy"] is None
+        assert dict(about["facts"])["accuracy"] == "not known: the network gives no logits"
     else:
         right = np.asarray(case.logits).argmax(-1) == LABELS
         expected = [right[LABELS == k].mean() for k in range(3)]

@@ -23,9 +23,11 @@ from lgnn_jax.inspect import (
     linen,
     linen_responses,
     measure,
+    visualise,
 )
 from lgnn_jax.inspect import _split as split
 from lgnn_jax.inspect._measure import measure_both
+from lgnn_jax.inspect.atlas import _write
 from tests.lgnn_jax.inspect.public_networks import drawn
 from tests.lgnn_jax.inspect.test_atlas import blocks, unpack
 
@@ -106,6 +108,13 @@ def test_logits_in_another_order_than_the_classes_are_told_of(tmp_path):
     written(tmp_path, network([0, 1, 2]), images[few], LABELS[few])
 
 
+def test_a_page_without_accuracy_says_why(tmp_path):
+    found = written(tmp_path, linen(NET, variables()), labels=LABELS % 2, class_names=NAMES[:2])
+    (about,) = found["atlas"]["networks"]
+    assert about["class_accuracy"] is None
+    assert dict(about["facts"])["accuracy"] == "not known: the network gives 3 logits for 2 classes"
+
+
 def test_images_of_any_precision(tmp_path):
     draw = np.random.default_rng(1).random((60, 8, 8, 3))
     assert draw.dtype == np.float64
@@ -174,6 +183,23 @@ def test_visualisation_is_of_the_network_and_its_preprocessing(tmp_path):
     sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(found["pictures"]["data"]))).convert("L"))
     first, second = np.split(np.float32(sheet), 2, found["pictures"]["columns"] - 1)
     assert first.mean() + 60 < second.mean()
+
+
+def test_visualisation_may_begin_at_images_of_every_class(tmp_path, monkeypatch):
+    """Of images that are sorted by class, the first ones are of the first class alone."""
+    order, given = np.argsort(LABELS, kind="stable"), []
+
+    def visualised(*arguments, images, **options):
+        given.append(images)
+        return visualise(*arguments, images=images, **options)
+
+    monkeypatch.setattr(_write, "visualised", visualised)
+    monkeypatch.setattr(_write, "_EXCITING", 6)
+    setting = dataclasses.replace(SMALL, scales=(1.0,), steps=1)
+    network = linen(NET, variables())
+    written(tmp_path, network, IMAGES[order], LABELS[order], visualise=setting, arranged=False)
+    classes = {int(LABELS[(IMAGES == image).all((1, 2, 3))][0]) for image in given[0]}
+    assert len(given[0]) == 6 and classes == {0, 1, 2}
 
 
 def test_a_network_of_one_size_is_told_of_at_once(tmp_path):

@@ -113,7 +113,7 @@ function open(block, [rows, columns]) {
     top: codes(block.top_images),
     keep: block.top_images.shape[1],
     source: block.pictures.source,
-    pictures: sheet(block.pictures, refresh),
+    pictures: block.pictures.data ? sheet(block.pictures, refresh) : firstOf(block.top_images),
     has: (kind) => Boolean(block[kind]),
     kept: (kind) => alike[kind].kept,
     alike: (kind, unit) => alike[kind].row(unit),
@@ -154,6 +154,12 @@ function runs(members) {
     if (code < 0) found.push(open), (open = []);
   }
   return found;
+}
+
+/** As the picture of a unit the first of its test images, where it has none of its own. */
+function firstOf(tops) {
+  const [top, keep] = [codes(tops), tops.shape[1]];
+  return { draw: (context, unit, ...where) => testPictures()?.draw(context, top[unit * keep], ...where) };
 }
 
 let photographs = null;

@@ -9,12 +9,13 @@ class View {
     this.labels = el("div", { className: "labels", "aria-hidden": "true" });
     this.stage = el("div", { className: "stage" }, this.canvas, this.squares, this.labels);
     this.heading = el("h3", { id: `network-${network}` }, bdi(title));
-    const told = facts.map(([name, fact]) => `${name} ${fact}`).join(" · ");
+    this.told = facts.map(([name, fact]) => `${name} ${fact}`).join(" · ");
+    this.facts = el("p", { className: "facts" });
     this.order = el("p", { className: "facts" });
     this.element = el(
       "section",
       { className: "network", "aria-labelledby": `network-${network}` },
-      el("header", {}, this.heading, el("p", { className: "facts" }, told), this.order),
+      el("header", {}, this.heading, this.facts, this.order),
       this.stage,
     );
     this.listen();
@@ -87,6 +88,7 @@ class View {
       return line;
     });
     this.squares.replaceChildren(...lines);
+    this.facts.textContent = state.step !== LAST && this.told ? `At ${atlas.steps[LAST]}: ${this.told}` : this.told;
     this.order.textContent = orderInWords(layer);
     this.resize();
   }

@@ -165,7 +165,8 @@ function told() {
 /** How much order a layer has, in both of its orders. */
 function orderInWords({ correlation: { native, arranged } }) {
   const value = (of) => (of === null ? "not defined" : number(of));
-  if (arranged === null) return `Neighbours' correlation ${value(native)}${atlas.arranged_first === null ? "" : " as trained; it has no other order"}`;
+  const told = (values) => `How alike neighbours respond, on average: ${values} (0 unrelated, 1 fully alike).`;
+  if (arranged === null) return told(`${value(native)}${atlas.arranged_first === null ? "" : " as trained; it has no other order"}`);
   const parts = [`${value(arranged)} arranged`, `${value(native)} as trained`];
-  return `Neighbours' correlation ${(state.order === "arranged" ? parts : parts.reverse()).join(", ")}`;
+  return told((state.order === "arranged" ? parts : parts.reverse()).join(", "));
 }

@@ -45,13 +45,14 @@ function controls() {
   const cells = [["colours", "colours"], ["pictures", "images"], ["both", "both"]];
   picks(byId("cells"), "cells", cells, state.cells, (value) => choose({ cells: value }));
   groupOptions(byId("group"), [["", "– map of regions"]], (group) => choose({ group }));
-  groupOptions(byId("other"), [["", "nothing"], [ALL, "all images"]], (other) => choose({ other }));
+  groupOptions(byId("other"), [["", "– no other"], [ALL, "all images"]], (other) => choose({ other }));
 }
 
 function numbers() {
   const terms = {
     "Filter, row, column": "A filter's number in its layer, and its place on the grid; all counted from 0.",
     "How alike two filters are, in responses": "The correlation of their responses over all test images: 1 if they always rise and fall together, 0 if they have nothing to do with each other, −1 if one rises when the other falls. Kept in steps of 0.008.",
+    "How alike neighbours respond": "The mean correlation of the responses of filters that lie side by side or one above the other. 1 is fully alike, 0 unrelated; filters in no order are near the mean of all pairs.",
     "How alike two filters are, in weights": "The cosine of the angle between their weights: 1 for the same direction, 0 for unrelated, −1 for opposite. Kept in steps of 0.008.",
     "Average response": "How strongly a filter responds to the images of a class, on average over the image and over all test images of the class. Units are the layer's own, so compare colours, not layers.",
     t: `How clearly a filter prefers a class: the difference between its average response to the class and to all other images, divided by the uncertainty of this difference (Welch's t). Above ${atlas.threshold} is called clear here.`,
