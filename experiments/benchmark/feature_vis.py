@@ -31,6 +31,8 @@ from lgnn_jax.inspect import LUCID, SMALL, Setting, linen_responses, mean_activa
 _log = logging.getLogger("experiments")
 
 SETTINGS = {"small": SMALL, "lucid": LUCID}
+# What lucent makes pictures with: the same transforms, and Adam as it comes, for as many steps as that takes.
+_PEERS = {"small": dataclasses.replace(SMALL, steps=128, learning_rate=0.1), "lucid": LUCID}
 _FEWEST = 16  # Steps that are tried; twice as many as there are between reports of progress.
 _TIMED = 64  # Steps of a repeat, at most.
 _SIZE = datasets.SIZE
@@ -86,7 +88,8 @@ def feature_vis_command(
     RUN is the folder of a finished run of a VGG. The peer is torch-lucent, Lucid's port to PyTorch, on the
     same weights, checked to respond alike, with batch normalisation folded into the convolutions, without
     the layers beyond, and in the memory format that is faster. Parameterisation, optimizer and transforms
-    are its own, these with the numbers of the setting, and cropped to the size that our network sees.
+    are its own, the transforms with the numbers of the setting, and cropped to the size that our network sees;
+    its pictures take 128 steps where small asks for fewer.
 
     The objective of a picture is the mean response of its channel to the picture as it is, in JAX, whoever
     made it. A channel's target is what lucent's picture reaches after all steps. Both make pictures with
@@ -104,8 +107,9 @@ def feature_vis_command(
     costs, curves = [], []
     for name, setting in wanted.items():
         _log.info(f"{name}: {setting.steps} steps of {len(subject.units)} channels ...")
-        forms, values = _forms(subject, setting, lucent)
-        target = values["lucent"][setting.steps] if lucent is not None else None
+        theirs = dataclasses.replace(_PEERS[name], steps=steps or _PEERS[name].steps)
+        forms, values = _forms(subject, setting, lucent, theirs)
+        target = values["lucent"][theirs.steps] if lucent is not None else None
         timed = _timed(forms, repeats)
         costs += [
             [name, *_cost_row(form, timed, values[form.split()[0]], target, subject.width)]
@@ -130,6 +134,7 @@ def feature_vis_command(
 
 
 _COSTS = ["setting", "form", "ms a step", "lucent one at a time takes", "pictures/min, all steps"]
+_MAKERS = ("ours", "lucent")
 _COSTS += ["half reach", "nine tenths reach", "compiling, s", "whole layer, min"]
 
 
@@ -210,7 +215,7 @@ Timer = Callable[
 
 
 def _forms(
-    subject: Subject, setting: Setting, lucent: peer.Lucent | None
+    subject: Subject, setting: Setting, lucent: peer.Lucent | None, theirs: Setting
 ) -> tuple[dict[str, Timer], dict[str, dict[int, np.ndarray]]]:
     """Timers of every form, and the objectives of ours and of lucent's pictures by number of steps."""
     units, timed = subject.units, dataclasses.replace(setting, steps=min(_TIMED, setting.steps))
@@ -227,7 +232,7 @@ def _forms(
 
         def seconds(units, steps, channels_last):
             options = {"size": _SIZE, "channels_last": channels_last, "untimed": _FEWEST // 2}
-            return lucent.render(units, timed, [steps], **options)[1] / len(units)
+            return lucent.render(units, theirs, [steps], **options)[1] / len(units)
 
         def faster(units):
             def least(channels_last):
@@ -238,7 +243,7 @@ def _forms(
         batched, single = faster(units), faster(one(0))
         forms["lucent"] = lambda repeat: (seconds(units, timed.steps, batched), 0.0)
         forms["lucent one at a time"] = lambda repeat: (seconds(one(repeat), timed.steps, single), 0.0)
-        pictures, _ = lucent.render(units, setting, _grid(setting.steps), size=_SIZE, channels_last=batched)
+        pictures, _ = lucent.render(units, theirs, _grid(theirs.steps), size=_SIZE, channels_last=batched)
         values["lucent"] = {count: subject.activations(made) for count, made in pictures.items()}
     return forms, values
 
@@ -324,14 +329,11 @@ def _reach(values: np.ndarray, target: np.ndarray) -> float:
 
 
 def _curve_rows(values: dict[str, dict[int, np.ndarray]], target: np.ndarray | None) -> list[list[str]]:
-    def reach(maker, steps):
-        return "-" if target is None else f"{_reach(values[maker][steps], target):.0%}"
+    def reach(reached):
+        return "-" if target is None else f"{_reach(reached, target):.0%}"
 
-    return [
-        [
-            str(steps),
-            *(quartiles(values[maker][steps]) if maker in values else "-" for maker in ("ours", "lucent")),
-            *(reach(maker, steps) for maker in ("ours", "lucent")),
-        ]
-        for steps in values["ours"]
-    ]
+    def each(steps, show):
+        return [show(values[maker][steps]) if steps in values.get(maker, {}) else "-" for maker in _MAKERS]
+
+    tried = sorted({steps for made in values.values() for steps in made})
+    return [[str(steps), *each(steps, quartiles), *each(steps, reach)] for steps in tried]

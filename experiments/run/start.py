@@ -37,7 +37,7 @@ def check(config: Run, out: pathlib.Path) -> None:
     theirs, ours = Run.of(results.read(folder)["config"]).settings(), config.settings()
     differences = [
         f"{key} is {theirs[key]!r} there and {ours[key]!r} here"
-        for key in _SHARED
+        for key in (*_SHARED, *(["data"] if config.data.digest else []))  # Unread, a set has only a source.
         if theirs[key] != ours[key]
     ]
     if differences:

@@ -81,8 +81,11 @@ class Setting:
 LUCID = Setting()
 # For images of about 32 pixels: a crop that keeps the size, and steps that soon forget those before.
 SMALL = Setting(
-    steps=128,
-    learning_rate=0.1,
+    steps=80,
+    learning_rate=0.3,
+    hold=0.3,
+    b1=0.5,
+    b2=0.7,
     pad=2,
     jitter=4,
     scales=(0.95, 0.975, 1.0, 1.025, 1.05),

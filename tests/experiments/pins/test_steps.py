@@ -55,13 +55,14 @@ def trained(net, variant, precision):
 
 # Pins.
 
+QUICK = ("vgg11", "constant", "float32")
 FORMS = [
     (variant, precision)
     for variant in ("baseline", "constant", "decreasing")
     for precision in ("float32", "bf16")
 ]
 CASES = [
-    pytest.param(*case, id=" ".join(case))
+    pytest.param(*case, id=" ".join(case), marks=[pytest.mark.slow] * (case != QUICK))
     for case in (
         # Of the largest net one form, which takes as long as all of the smallest.
         (net, *form)
@@ -102,7 +103,6 @@ def deviation(found, wanted):
     return np.abs(off).max() / change
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("net, variant, precision", CASES)
 def test_parameters_after_three_steps(net, variant, precision):
     before, after, *losses, correct = trained(net, variant, precision)
