@@ -16,7 +16,7 @@ from experiments.machine import hosts
 
 ROOT = pathlib.Path(__file__).parents[2]
 SHARED = ("net", "data", "split", "test-split", "data-dir", "download", "width", "epochs", "batch", "lr")
-SHARED += ("weight-decay", "optimizer", "boundary", "grids", "sync-bn", "precision", "out", "help")
+SHARED += ("weight-decay", "optimizer", "start", "boundary", "grids", "sync-bn", "precision", "out", "help")
 SHARED += ("checkpoint-every", "keep-epochs", "coordinator", "hosts", "host")
 SHARED += tuple(key.replace("_", "-") for key in methods.options())
 OWN = {train: ("variant", "seed"), reproduce: ("variants", "seeds", "together")}

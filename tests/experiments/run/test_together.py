@@ -187,7 +187,7 @@ def test_one_whose_loss_is_not_finite_has_no_summary_and_the_other_goes_on(monke
     """All of whose losses are not end at once, as one alone does."""
     start, configs, spoilt = Together.start, pair().configs, [1]
 
-    def started(self):
+    def started(self, begun=None):
         states, drawn = start(self)
         params = jax.tree.map(lambda leaf: leaf.at[np.array(spoilt)].set(np.nan), states.params)
         return states._replace(params=self.placed.spread(params)), drawn

@@ -21,6 +21,9 @@ Image = pytest.importorskip("PIL.Image")
 SETTING = {
     "steps": 12,
     "learning_rate": 0.05,
+    "hold": 1.0,
+    "b1": 0.9,
+    "b2": 0.999,
     "pad": 2,
     "jitter": 3,
     "scales": (0.9, 1.0, 1.1),
