@@ -2,8 +2,8 @@
 
 An image is the sigmoid of a spectrum with decorrelated colours; Adam raises a channel's response to random
 crops, scales and rotations of it. This is Lucid's default method (:data:`LUCID`); :data:`SMALL` is the same
-with transforms made for small images, and steps that forget sooner. The random transforms of a step are one resampling into a canvas of
-fixed size, so that everything is compiled once. It differs from Lucid's in that
+with transforms made for small images, and steps that forget sooner. The random transforms of a step are one
+resampling into a canvas of fixed size, so that everything is compiled once. It differs from Lucid's in that
 
 - it interpolates once, bilinearly (along the rows, then along the columns), where Lucid interpolates to
   scale and takes the nearest pixel to rotate;
