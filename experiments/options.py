@@ -86,7 +86,16 @@ class Options:
         """Refuses a run that cannot be, before a data set is read for it."""
         with usage_errors():
             run, _ = configs.foresee(self.data, variant=variant, seed=seed, **self.overrides)
+        self.check_run(run)
+
+    def check_run(self, run: configs.Run) -> None:
+        """Refuses a run whose start is not there, or that ends before an epoch that is to be kept."""
         start.check(run, self.out)
+        if self.keep_epochs and self.keep_epochs[-1] > run.recipe.epochs:
+            raise click.UsageError(
+                f"--keep-epochs asks for the weights after epoch {self.keep_epochs[-1]}, but the run has "
+                f"{run.recipe.epochs}. Leave out what lies beyond."
+            )
 
     def load(self) -> datasets.Dataset:
         """The data set, with a line on what was read and what was changed in it."""

@@ -15,7 +15,6 @@ from experiments.run.progress import Reporter
 from lgnn_jax.inspect import LUCID, SMALL, FeatureVisualisation, Setting, visualise
 
 SETTINGS = {"small": SMALL, "lucid": LUCID}
-_EXCITING = 2000  # Test images among which one is looked for that excites a filter.
 _FORMAT = 2  # Raised when the same setting gives other pictures.
 
 
@@ -33,14 +32,13 @@ def pictures(
     """
     file = _file(found, layer, setting)
     if not file.exists():
-        spread = np.linspace(0, len(images) - 1, min(len(images), _EXCITING)).astype(int)
         made = visualise(
             found.seen.activations([layer]),
             layer,
             key=jax.random.key(0),
             setting=setting,
             shape=images.shape[1:],
-            images=images[spread],
+            images=images,
             progress=lambda done, total: progress.at(
                 PARTS * done // total, f"{layer_name(layer)}: {done} of {total} steps"
             ),

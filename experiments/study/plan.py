@@ -18,7 +18,6 @@ from experiments.data import Dataset
 from experiments.errors import usage_errors
 from experiments.options import Options
 from experiments.recipes import Recipe, recipe
-from experiments.run import start
 
 _KINDS = {"int": "an integer", "float": "a number", "str": "a text", "bool": "true or false"}
 
@@ -78,7 +77,7 @@ class Plan:
                 with _of_row(self.name, row.name), usage_errors():
                     overrides = self._overrides(row, options)
                     run, _ = configs.foresee(options.data, variant=row.variant, seed=seed, **overrides)
-                    start.check(run, options.out)
+                    options.check_run(run)
                 if run.name in seen:
                     raise click.UsageError(
                         f"Plan {self.name}: rows {seen[run.name]!r} and {row.name!r} are the same run (seed "

@@ -56,6 +56,8 @@ WRONG = [
     (["--lr", "nan"], "lr must be positive"),
     (["--weight-decay", "-1"], "weight_decay must be at least 0"),
     (["--keep-epochs", "1,end"], "'1,end' is not of the form 0,1,10"),
+    (["--keep-epochs", "0,9"], "the weights after epoch 9, but the run has 8"),
+    (["--start", "elsewhere"], "start must name a finished run in"),
     (["--epochs", "0"], "epochs must be at least 1, got 0"),
     (["--epochs", "ten"], "'--epochs': 'ten' is not a valid integer"),
     (["--data", "no_such_set", "--data-dir", "{}"], "'no_such_set' is not prepared in '{}'"),

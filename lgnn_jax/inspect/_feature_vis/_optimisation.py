@@ -27,6 +27,7 @@ from lgnn_jax.inspect._feature_vis._transforms import (
 _EPSILON = 1e-16  # Of Adam; Lucid's 1e-8 is above the gradients of channels with tiny weights.
 _ROUNDING = 8 * float(np.finfo(np.float32).eps)  # Relative; a channel raised by less is not raised.
 _TICK = 8  # Steps between reports.
+_EXCITING = 2000  # Given images among which one is looked for that activates a channel.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -86,7 +87,8 @@ def visualise(
       batch: Images at a time, positive.
       images: Images of a data set, as for :func:`mean_activations` and of ``shape``. Where steps from noise
         lead nowhere, as behind a ReLU that noise leaves shut, they begin again at the one of these that
-        activates the channel most, which is the channel's image if they do not raise it. None for noise alone.
+        activates the channel most, which is the channel's image if they do not raise it. Of more than 2,000, so
+        many are looked at, spread over all, as they may be sorted by class. None for noise alone.
       progress: Called as ``progress(done, total)`` with numbers of steps, those of all batches together; the
         total grows when steps begin again at images.
 
@@ -145,6 +147,7 @@ def visualise(
     dead = ~_above(values, start)
     lost = np.flatnonzero(dead)
     if images is not None and len(lost):
+        images = images[np.linspace(0, len(images) - 1, min(len(images), _EXCITING)).astype(int)]
         best, most = program.best(images, chosen[lost])
         excited = _above(most, start[lost])
         again, most = lost[excited], most[excited]

@@ -62,12 +62,12 @@ class Setting:
         rate = finite_numbers("learning_rate", (self.learning_rate,))[0]
         if rate <= 0:
             raise ValueError(f"learning_rate must be positive, got {rate:g}.")
-        for name, high in (("hold", 1.0), ("b1", 1 - 2**-24), ("b2", 1 - 2**-24)):
-            value = finite_numbers(name, (getattr(self, name),))[0]
-            if not 0 <= value <= high:
-                raise ValueError(
-                    f"{name} must be from 0 to {'1' if high == 1 else 'below 1'}, got {value:g}."
-                )
+        hold, *decays = finite_numbers("hold, b1 and b2", (self.hold, self.b1, self.b2))
+        if not 0 <= hold <= 1:
+            raise ValueError(f"hold must be from 0 to 1, got {hold:g}.")
+        for name, decay in zip(("b1", "b2"), decays, strict=True):
+            if not 0 <= decay < 1:
+                raise ValueError(f"{name} must be from 0 to below 1, got {decay:g}.")
         for name in ("scales", "angles"):
             object.__setattr__(self, name, finite_numbers(name, getattr(self, name)))
         if min(self.scales) <= 0:

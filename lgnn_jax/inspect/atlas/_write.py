@@ -165,7 +165,6 @@ def write(
 _VISUALISED = (
     20  # Parts of the work that the visualisation of a layer counts as, beside one a pass or a layer.
 )
-_EXCITING = 2000  # Images among which visualisation looks for one that excites a unit.
 
 
 class _Look(NamedTuple):
@@ -306,15 +305,13 @@ class _Work:
         """What activates the layer's units most, where that was asked for."""
         if self.visualise is None:
             return None
-        # Spread over all, as images may be sorted by class.
-        exciting = np.linspace(0, len(self.scored) - 1, min(len(self.scored), _EXCITING)).astype(int)
         return visualised(
             look.network.activations([x.path]),
             x.path,
             key=self.key,
             setting=self.visualise,
             shape=_shape(self.images),
-            images=self.images[self.scored[exciting]],
+            images=self.images[self.scored],
             progress=report.part(f"{look.title}: visualisation of {x.path}", _VISUALISED),
         )
 

@@ -281,6 +281,25 @@ def test_steps_that_noise_gives_no_gradient_begin_at_the_image_that_activates_mo
         visualise(responses, "maps", images=images[:, :, :4], **options)
 
 
+def test_of_many_images_some_of_every_class_are_looked_at(monkeypatch):
+    """Of images that are sorted by class, the first ones are of the first class alone."""
+    images = np.full((9, 4, 5, 3), 0.4, np.float32)
+    images[6:, ..., 0] = 0.9
+    options = dict(
+        key=KEY,
+        setting=dataclasses.replace(STILL, steps=2, decorrelate=False),
+        shape=(4, 5, 3),
+        images=images,
+    )
+
+    def responses(images):
+        return {"maps": jax.nn.relu(images[..., :1] - 0.8)}
+
+    for most, dead in ((9, False), (3, False), (1, True)):
+        monkeypatch.setattr(_optimisation, "_EXCITING", most)
+        assert visualise(responses, "maps", **options).dead.tolist() == [dead]
+
+
 def test_a_neuron_is_the_middle_of_the_map():
     found = visualise(
         lambda images: {"maps": images}, "maps", key=KEY, setting=STILL, shape=(6, 9, 1), objective="neuron"

@@ -23,11 +23,9 @@ from lgnn_jax.inspect import (
     linen,
     linen_responses,
     measure,
-    visualise,
 )
 from lgnn_jax.inspect import _split as split
 from lgnn_jax.inspect._measure import measure_both
-from lgnn_jax.inspect.atlas import _write
 from tests.lgnn_jax.inspect.public_networks import drawn
 from tests.lgnn_jax.inspect.test_atlas import blocks, unpack
 
@@ -183,23 +181,6 @@ def test_visualisation_is_of_the_network_and_its_preprocessing(tmp_path):
     sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(found["pictures"]["data"]))).convert("L"))
     first, second = np.split(np.float32(sheet), 2, found["pictures"]["columns"] - 1)
     assert first.mean() + 60 < second.mean()
-
-
-def test_visualisation_may_begin_at_images_of_every_class(tmp_path, monkeypatch):
-    """Of images that are sorted by class, the first ones are of the first class alone."""
-    order, given = np.argsort(LABELS, kind="stable"), []
-
-    def visualised(*arguments, images, **options):
-        given.append(images)
-        return visualise(*arguments, images=images, **options)
-
-    monkeypatch.setattr(_write, "visualised", visualised)
-    monkeypatch.setattr(_write, "_EXCITING", 6)
-    setting = dataclasses.replace(SMALL, scales=(1.0,), steps=1)
-    network = linen(NET, variables())
-    written(tmp_path, network, IMAGES[order], LABELS[order], visualise=setting, arranged=False)
-    classes = {int(LABELS[(IMAGES == image).all((1, 2, 3))][0]) for image in given[0]}
-    assert len(given[0]) == 6 and classes == {0, 1, 2}
 
 
 def test_a_network_of_one_size_is_told_of_at_once(tmp_path):
