@@ -9,6 +9,7 @@ from rich.console import Console
 
 from experiments import data as datasets
 from experiments.config import configure, foresee
+from experiments.nets import ordering
 from experiments.run import make, start
 from experiments.run.alone import Alone
 from experiments.run.progress import Reporter
@@ -42,8 +43,16 @@ def test_training_begins_with_the_weights_of_the_run(finished, program):
     )
 
 
-def test_a_method_that_puts_units_in_order_does_so_at_once_and_the_function_stays(finished):
+def test_a_method_that_puts_units_in_order_does_so_at_once_and_the_function_stays(finished, monkeypatch):
+    """From nothing: the order in which the units lie is no order."""
     config, out, folder = begun(finished, variant="arranged", arrange_every=5)
+    orders, starts = ordering.orders, []
+
+    def found(*arguments, start, **options):
+        starts.append(start)
+        return orders(*arguments, start=start, **options)
+
+    monkeypatch.setattr(ordering, "orders", found)
     program = Alone(Trainer(config, PlacedData(few_digits(32))), config)
     state, drawn = program.start(start.variables(config, out))
     before = program.evaluate(state)[1]
@@ -55,6 +64,7 @@ def test_a_method_that_puts_units_in_order_does_so_at_once_and_the_function_stay
         for params in (after.params, load_weights(folder)["params"])
     )
     assert not np.allclose(norms, there) and np.allclose(np.sort(norms), np.sort(there))
+    assert starts == [None, None]
 
 
 def test_a_run_from_it_says_so_and_ends_near_it(finished, monkeypatch, tmp_path):
