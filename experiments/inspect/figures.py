@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from experiments import data as datasets
 from experiments import nets
 from experiments.inspect.networks import Network
+from experiments.machine import files
 from lgnn_jax import Grid, topography
 from lgnn_jax.inspect import FeatureVisualisation, Region, class_maps, cosine_maps, plots, regions
 
@@ -66,7 +67,7 @@ def draw(shown: Shown, data: datasets.Dataset, classes: dict[str, int], out: pat
     if shown.pictures:
         figures["feature_vis"] = _pictures(shown)
     for name, figure in figures.items():
-        figure.savefig(out / f"{name}.png", dpi=150)
+        files.write_figure(out / f"{name}.png", figure)
 
 
 def _first_layer(networks: dict[str, Network]) -> Figure:

@@ -9,6 +9,7 @@ import pathlib
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 
@@ -33,6 +34,13 @@ def write_arrays(path: pathlib.Path, **arrays: ArrayLike) -> None:
     """Writes an ``.npz`` of arrays by name."""
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
+    write_bytes(path, buffer.getbuffer())
+
+
+def write_figure(path: pathlib.Path, figure: Figure) -> None:
+    """Writes a figure as PNG."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150)
     write_bytes(path, buffer.getbuffer())
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from experiments import nets
 from experiments.config import Run
 from experiments.data import Dataset
+from experiments.machine import files
 from experiments.nets import ordering
 from experiments.options import Options
 from experiments.run import results
@@ -136,7 +137,7 @@ def _draw_preferences(networks: dict[str, tuple[Run, Any]], data: Dataset, out: 
         "arranged: by responses to training images",
         fontsize=9,
     )
-    figure.savefig(out / "preferences.png", dpi=150)
+    files.write_figure(out / "preferences.png", figure)
 
 
 def _draw(layers: dict[str, dict[str, tuple[Grid, np.ndarray]]], net: str, out: pathlib.Path) -> None:
@@ -154,17 +155,17 @@ def _draw(layers: dict[str, dict[str, tuple[Grid, np.ndarray]]], net: str, out: 
     figure.suptitle(
         "first layer, first seed; every filter from its smallest to its largest weight", fontsize=9
     )
-    figure.savefig(out / "first_layer.png", dpi=150)
+    files.write_figure(out / "first_layer.png", figure)
     rows, columns = grids[large].shape[0], grids[large].shape[-1]
     chosen = {(rows // 4, columns // 4), (rows // 2, columns // 2), (3 * rows // 4, 3 * columns // 4)}
     units = sorted(row * columns + column for row, column in chosen)
     figure, _ = plots.correlation_maps(kernels(large), grids[large], units)
     figure.suptitle(f"{nets.layer_name(large)}, first seed", fontsize=11)
-    figure.savefig(out / "correlations.png", dpi=150)
+    files.write_figure(out / "correlations.png", figure)
     short = {name: nets.layer_name(name) for name in spread(list(grids), 8)}
     figure, _ = plots.offset_maps(
         {variant: {short[name]: found[name][1] for name in short} for variant, found in layers.items()},
         {short[name]: grids[name] for name in short},
     )
     figure.suptitle("first seed; grey: no such pair of filters", fontsize=9)
-    figure.savefig(out / "organisation.png", dpi=150)
+    files.write_figure(out / "organisation.png", figure)

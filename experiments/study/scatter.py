@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from experiments.machine import files
 from experiments.study.claims import ARRANGED, NATIVE
 
 Entry = dict[str, Any]
@@ -49,10 +50,7 @@ def draw(entries: Sequence[Entry], title: str, path: pathlib.Path) -> None:
     ]
     figure.legend(handles=marks, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     figure.suptitle(title, fontsize=10)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.stem}.partial.png")
-    figure.savefig(partial, dpi=150)
-    partial.replace(path)
+    files.write_figure(path, figure)
 
 
 def _styles(entries: Sequence[Entry]) -> list[tuple[str, str]]:

@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from experiments.machine import files
 
@@ -82,6 +83,22 @@ def test_a_file_is_there_whole_or_as_it_was(tmp_path, monkeypatch):
         patch.setattr(pathlib.Path, "write_bytes", fail)
         files.write_text(path, "after")
     assert path.read_text(encoding="utf-8") == "ä before" and list(path.parent.iterdir()) == [path]
+
+
+def test_several_processes_write_one_figure(tmp_path, monkeypatch):
+    """Two that share a plan drew into one file beside it, which the first of them took away."""
+    path, figure, replace = tmp_path / "new" / "figure.png", Figure(figsize=(1, 1)), pathlib.Path.replace
+
+    def another_one_first(partial, target):
+        monkeypatch.undo()
+        monkeypatch.setattr(files.os, "getpid", lambda: -1)
+        files.write_figure(path, figure)
+        path.unlink()
+        return replace(partial, target)
+
+    monkeypatch.setattr(pathlib.Path, "replace", another_one_first)
+    files.write_figure(path, figure)
+    assert path.read_bytes().startswith(b"\x89PNG") and list(path.parent.iterdir()) == [path]
 
 
 def test_arrays_come_back(tmp_path):
