@@ -257,7 +257,7 @@ def test_every_committed_plan_can_be_read():
         assert plan.read(path).rows
 
 
-def test_the_figure_shows_what_is_known(tmp_path):
+def test_the_figure_shows_what_is_known(tmp_path, monkeypatch):
     def entry(row, accuracy, *order):
         values = dict(zip((NATIVE, ARRANGED), order, strict=True))
         return {
@@ -271,13 +271,11 @@ def test_the_figure_shows_what_is_known(tmp_path):
     entries = [entry("a", 0.5, 0.1, 0.4), entry("a2", 0.4, 0.3, None), entry("b", None, None, None)]
     many = [entry(f"{variant}{row}", 0.5, 0.1, 0.4) for variant in "abcdefghijklmno" for row in "12"]
     assert len(set(scatter._styles(many))) == len(many) and len(set(scatter._styles(entries))) == 3
-    drawn = []
-    monkey = pytest.MonkeyPatch()
-    with monkey.context() as patch:
-        patch.setattr(scatter.Figure, "savefig", lambda self, path, **_: drawn.append(self) or path.touch())
+    drawn = {}
+    with monkeypatch.context() as patch:
+        patch.setattr(scatter.files, "write_figure", drawn.__setitem__)
         scatter.draw(entries, "title", tmp_path / "new" / "frontier.png")
-    (figure,) = drawn
-    assert (tmp_path / "new" / "frontier.png").exists()
+    figure = drawn[tmp_path / "new" / "frontier.png"]
     for panel in figure.axes:
         points = {
             (float(line.get_xdata()[0]), float(line.get_ydata()[0]), line.get_markerfacecolor() == "white")
