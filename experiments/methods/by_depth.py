@@ -38,7 +38,11 @@ class ByDepth(Shaped):
         DEPTH,
         metavar="|".join(BY),
     )
-    sigma_last: float = setting("With by_depth: width in the last layer; sigma is that of the first.", 0.8)
+    sigma_last: float = setting(
+        "With by_depth: width in the last layer, sigma is that of the first. By width, sigma is that of the largest, "
+        "and there is no last.",
+        0.8,
+    )
 
     def check(self, run: Run) -> None:
         """Raises ``ValueError`` if a value is out of range."""
