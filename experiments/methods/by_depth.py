@@ -39,7 +39,7 @@ class ByDepth(Shaped):
         metavar="|".join(BY),
     )
     sigma_last: float = setting(
-        "With by_depth: width in the last layer, sigma is that of the first. By width, sigma is that of the largest, "
+        "With by_depth: width in the last layer, sigma is that of the first. By width, sigma is the largest layer's "
         "and there is no last.",
         0.8,
     )
@@ -48,6 +48,11 @@ class ByDepth(Shaped):
         """Raises ``ValueError`` if a value is out of range."""
         super().check(run)
         check_known("sigma_by", self.sigma_by, BY)
+        if self.sigma_by == WIDTH and self.sigma_last != ByDepth.sigma_last:
+            raise ValueError(
+                "sigma_last is the last layer's width by depth; by width, sigma is the largest layer's. "
+                f"Leave sigma_last out, got {self.sigma_last:g}."
+            )
         decreasing_sigma(self.sigma_last, 1, 1, window=self.neighbourhood)  # Checks it.
 
     def sigmas(self, run: Run, layers: Sequence[Layer]) -> dict[str, float]:

@@ -448,4 +448,5 @@ def test_widths_are_in_proportion_to_the_sides_of_the_grids():
 def test_widths_that_are_too_wide_are_refused():
     refused("by_depth", "indefinite", sigma_last=0.9)
     refused("by_depth", "at least 0", sigma_last=-0.1)
+    refused("by_depth", "largest layer's. Leave sigma_last out, got 0.5", sigma_by="width", sigma_last=0.5)
     refused("by_depth", "Unknown sigma_by 'height'. Known: depth, width", sigma_by="height")
