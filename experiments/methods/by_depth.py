@@ -39,8 +39,8 @@ class ByDepth(Shaped):
         metavar="|".join(BY),
     )
     sigma_last: float = setting(
-        "With by_depth: width in the last layer, sigma is that of the first. By width, sigma is the largest layer's "
-        "and there is no last.",
+        "With by_depth: width in the last layer, sigma is that of the first. By width, sigma is the largest "
+        "layer's and there is no last.",
         0.8,
     )
 
