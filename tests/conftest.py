@@ -26,7 +26,9 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 def pytest_configure(config):
-    """What one run compiles the next one loads, for a third of its time; ``--cache-clear`` forgets it."""
+    """What one run compiles the next one loads, a third of its time less; ``--cache-clear`` forgets it."""
+    if not hasattr(config, "cache"):  # -p no:cacheprovider
+        return
     kept = {
         "jax_compilation_cache_dir": str(config.cache.mkdir("jax")),
         "jax_persistent_cache_min_compile_time_secs": 0,
